@@ -2,7 +2,26 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+pub mod circuit;
+pub mod classify;
 #[cfg(feature = "fallback")]
 pub mod fallback;
 #[cfg(feature = "models")]
 pub mod models;
+#[cfg(feature = "http")]
+mod rejected;
+pub mod service;
+
+#[doc(inline)]
+pub use self::{
+    circuit::{
+        Circuit, CircuitBreakerConfig, CircuitBreakerConfigBuilder, CircuitBreakerMetrics,
+        CircuitState, Clock, ConfigError, DefaultClock, Event, Events, Lagged, ManualClock,
+        OnCancel, Open, Outcome, Permit, RetryAfterPolicy, TripReason,
+    },
+    classify::{Classified, Classify, ErrorsAsFailures},
+    service::{BoxError, CircuitBreaker, CircuitBreakerLayer, Error, Timeout},
+};
+#[cfg(feature = "http")]
+#[doc(inline)]
+pub use self::{classify::HttpClassifier, rejected::Rejected};

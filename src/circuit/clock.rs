@@ -1,0 +1,148 @@
+//! The one place that reads the time.
+//!
+//! A circuit measures everything with its own [`Clock`]: the window, the wait before a probe,
+//! the deadline of a call. Tests set it: with the `tokio` feature the default clock is tokio's,
+//! so it follows `tokio::time::pause` and `advance`, and [`ManualClock`] moves only when told to.
+//! The times of day that metrics and events show are counted from one anchor, taken when the
+//! circuit was made, so they never run backwards against each other.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+/// A source of monotonic time.
+///
+/// A clock that stands still or jumps makes a circuit late or early, nothing worse: all
+/// arithmetic on its readings saturates.
+pub trait Clock: fmt::Debug + Send + Sync + 'static {
+    /// Nanoseconds since a fixed moment of the clock's own choosing.
+    fn now(&self) -> u64;
+}
+
+/// The clock of a circuit that was given no other: tokio's with the `tokio` feature (it works
+/// outside a runtime too, and follows paused time inside one), std's without it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct DefaultClock;
+
+/// Readings are relative to the first one, which is given this value instead of 0, because
+/// paused clocks of several runtimes may lie before each other. 2^62 ns leaves 146 years on
+/// either side.
+const ORIGIN: u64 = 1 << 62;
+
+impl Clock for DefaultClock {
+    fn now(&self) -> u64 {
+        static ANCHOR: OnceLock<Instant> = OnceLock::new();
+        let now = instant();
+        let anchor = *ANCHOR.get_or_init(|| now);
+        match now.checked_duration_since(anchor) {
+            Some(after) => ORIGIN.saturating_add(nanos(after)),
+            None => ORIGIN.saturating_sub(nanos(anchor.saturating_duration_since(now))),
+        }
+    }
+}
+
+#[cfg(feature = "tokio")]
+#[allow(clippy::disallowed_methods)] // this is the place where the time is read
+fn instant() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[cfg(not(feature = "tokio"))]
+#[allow(clippy::disallowed_methods)] // this is the place where the time is read
+fn instant() -> Instant {
+    Instant::now()
+}
+
+/// The time of day, for anchors and for deadlines that the other side gave as dates.
+#[allow(clippy::disallowed_methods)] // this is the place where the time is read
+pub(crate) fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Whole nanoseconds, at most `u64::MAX` (584 years).
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A clock that moves only when told to. Clones show the same time.
+///
+/// Timers are not bound to it: a service that waits in `poll_ready` looks again when its
+/// runtime's timer fires or its circuit changes, not when this clock is moved.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_breaker::{Circuit, CircuitBreakerConfig, CircuitState, ManualClock};
+///
+/// let clock = ManualClock::new();
+/// let config = CircuitBreakerConfig::builder().failure_threshold(1).build()?;
+/// let circuit = Circuit::with_clock(config, clock.clone());
+///
+/// circuit.try_acquire()?.failure();
+/// assert_eq!(circuit.state(), CircuitState::Open);
+///
+/// clock.advance(Duration::from_secs(120));
+/// assert!(circuit.is_available());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Default, Clone)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock that stands at 0.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves the clock on by `by`.
+    pub fn advance(&self, by: Duration) {
+        self.set(self.now().saturating_add(nanos(by)));
+    }
+
+    /// Sets the clock to `nanos` since its beginning, which may lie before its present reading.
+    pub fn set(&self, nanos: u64) {
+        // Relaxed: the reading is the only thing that is shared.
+        self.0.store(nanos, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> u64 {
+        // Relaxed: as in `set`.
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A circuit's time: nanoseconds since the circuit was made.
+#[derive(Debug)]
+pub(super) struct Timeline {
+    clock: Box<dyn Clock>,
+    /// The clock's reading, and the time of day, when the circuit was made.
+    origin: u64,
+    born: SystemTime,
+}
+
+impl Timeline {
+    pub(super) fn new(clock: impl Clock) -> Self {
+        Self {
+            origin: clock.now(),
+            born: wall_clock(),
+            clock: Box::new(clock),
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.clock.now().saturating_sub(self.origin)
+    }
+
+    /// The time of day at a moment of this timeline.
+    pub(super) fn date(&self, at: u64) -> SystemTime {
+        self.born
+            .checked_add(Duration::from_nanos(at))
+            .unwrap_or(self.born)
+    }
+}

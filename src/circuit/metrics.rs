@@ -1,0 +1,65 @@
+//! One consistent look at a circuit.
+
+use std::time::{Duration, SystemTime};
+
+use super::state::{CircuitState, TripReason};
+
+/// What a circuit has seen, all taken at one moment.
+///
+/// Totals are of the circuit's whole life and only go up; rates are the window's. These add up:
+/// `total = successful + failed + ignored + in_flight`. Rejected calls stand apart; timed-out
+/// ones are among the failed; cancelled ones are among the ignored or the failed.
+///
+/// As JSON the names are in camel case, times of day are RFC 3339 and durations milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
+#[non_exhaustive]
+pub struct CircuitBreakerMetrics {
+    /// Calls that were admitted.
+    pub total_requests: u64,
+    /// Calls that succeeded.
+    pub successful_requests: u64,
+    /// Calls that failed.
+    pub failed_requests: u64,
+    /// Calls that said nothing about the dependency.
+    pub ignored_requests: u64,
+    /// Calls that were refused because the circuit was open.
+    pub rejected_requests: u64,
+    /// Calls that were dropped before their outcome was known.
+    pub cancelled_requests: u64,
+    /// Calls that missed their deadline.
+    pub timed_out_requests: u64,
+    /// Calls that took `slow_call_duration` or longer; absent where that is not configured.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub slow_requests: Option<u64>,
+    /// Calls that are admitted and not yet settled.
+    pub in_flight: u64,
+    /// When a call last succeeded.
+    #[cfg_attr(feature = "serde", serde(with = "super::wire::optional_date"))]
+    pub last_success_time: Option<SystemTime>,
+    /// When a call last failed.
+    #[cfg_attr(feature = "serde", serde(with = "super::wire::optional_date"))]
+    pub last_failure_time: Option<SystemTime>,
+    /// The state. A change that is due by time shows once a call has brought it about.
+    pub current_state: CircuitState,
+    /// When that state began.
+    #[cfg_attr(feature = "serde", serde(with = "super::wire::date"))]
+    pub state_changed_at: SystemTime,
+    /// Failed share of the calls in the window, from 0 to 1; 0 of none.
+    pub error_rate: f64,
+    /// Slow share of the calls in the window, from 0 to 1; absent where no call can be slow.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub slow_rate: Option<f64>,
+    /// While the circuit rejects: when to try again. 0 once a probe is due.
+    #[cfg_attr(feature = "serde", serde(with = "super::wire::optional_duration"))]
+    pub retry_after: Option<Duration>,
+    /// Why the circuit opened; absent once it has closed.
+    pub trip_reason: Option<TripReason>,
+    /// How often the circuit opened.
+    pub opened_total: u64,
+    /// How often probes closed it.
+    pub recoveries_total: u64,
+    /// How often probes failed to, and it opened again.
+    pub failed_recoveries_total: u64,
+}

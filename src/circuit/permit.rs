@@ -1,0 +1,129 @@
+//! The right to make one call, and the duty to say how it ended.
+
+use std::{fmt, time::Duration};
+
+use super::{
+    Circuit,
+    clock::nanos,
+    config::OnCancel,
+    machine::{Cause, Settlement, Ticket},
+    outcome::Outcome,
+    state::{CircuitState, TripReason},
+};
+
+/// An admitted call. It is settled exactly once: by one of its methods, or by being dropped,
+/// which means that the call was cancelled (see [`OnCancel`]).
+///
+/// A permit belongs to the state in which it was admitted. Settled after a change of state, it
+/// counts in the lifetime totals and moves nothing else.
+#[must_use = "a permit that is dropped counts as a cancelled call"]
+pub struct Permit {
+    /// `None` once settled.
+    circuit: Option<Circuit>,
+    ticket: Ticket,
+}
+
+impl Permit {
+    pub(super) fn new(circuit: Circuit, ticket: Ticket) -> Self {
+        Self {
+            circuit: Some(circuit),
+            ticket,
+        }
+    }
+
+    /// The dependency did its work.
+    pub fn success(self) {
+        self.settle(Outcome::Success);
+    }
+
+    /// The dependency failed.
+    pub fn failure(self) {
+        self.settle(Outcome::FAILURE);
+    }
+
+    /// The call says nothing about the dependency.
+    pub fn ignore(self) {
+        self.settle(Outcome::Ignored);
+    }
+
+    /// The call missed its deadline: a failure, counted among the timed out as well.
+    pub fn timed_out(mut self) {
+        self.end(Outcome::FAILURE, Cause::TimedOut);
+    }
+
+    /// The call ended like this.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.end(outcome, Cause::Answered);
+    }
+
+    /// How long ago the call was admitted, by the circuit's clock.
+    pub fn elapsed(&self) -> Duration {
+        let now = self.circuit.as_ref().map_or(0, Circuit::now);
+        Duration::from_nanos(now.saturating_sub(self.ticket.started))
+    }
+
+    /// The deadline of the call, counted from its admission.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.circuit.as_ref()?.config().timeout
+    }
+
+    fn end(&mut self, outcome: Outcome, cause: Cause) {
+        if let Some(circuit) = self.circuit.take() {
+            circuit.settle(self.ticket, Settlement { outcome, cause });
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let Some(circuit) = &self.circuit else { return };
+        let outcome = match circuit.config().on_cancel {
+            OnCancel::FailAfter(least) if nanos(self.elapsed()) >= nanos(least) => Outcome::FAILURE,
+            OnCancel::FailAfter(_) | OnCancel::Ignore => Outcome::Ignored,
+        };
+        self.end(outcome, Cause::Cancelled);
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("generation", &self.ticket.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The circuit admits no call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Open {
+    /// When to try again. `None` if no time will change it, because the circuit was forced open.
+    ///
+    /// While probes are out their outcome is due at any moment; then this is the shorter of the
+    /// rest of the half-open turn and the configured `probe_lease`.
+    pub retry_after: Option<Duration>,
+    /// The state at the rejection: usually [`CircuitState::Open`], but a half-open circuit
+    /// rejects what goes beyond its probes.
+    pub state: CircuitState,
+    /// Why the circuit opened.
+    pub reason: Option<TripReason>,
+}
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.state {
+            CircuitState::HalfOpen => "circuit is half-open and its probes are out",
+            CircuitState::Open | CircuitState::ForcedOpen => "circuit is open",
+            CircuitState::Closed | CircuitState::Disabled => "circuit was open",
+        })?;
+        if let Some(reason) = self.reason {
+            write!(f, " ({reason})")?;
+        }
+        match self.retry_after {
+            Some(wait) => write!(f, ", try again in {:.1}s", wait.as_secs_f64()),
+            None => f.write_str(" until it is reset"),
+        }
+    }
+}
+
+impl std::error::Error for Open {}

@@ -1,0 +1,123 @@
+//! How configurations and metrics are written: the `serde` side of this folder.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use super::config::{CircuitBreakerConfig, CircuitBreakerConfigBuilder};
+
+// The derives of `CircuitBreakerConfig` are inherent functions (`remote = "Self"`), so that what
+// is read passes the builder's checks like everything else.
+
+impl Serialize for CircuitBreakerConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for CircuitBreakerConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let config = Self::deserialize(deserializer)?;
+        CircuitBreakerConfigBuilder { config }
+            .build()
+            .map_err(D::Error::custom)
+    }
+}
+
+/// A duration as whole milliseconds, or as text such as "2m" or "1s 500ms".
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a duration: whole milliseconds, or text such as \"2m\""
+)]
+enum Text {
+    Milliseconds(u64),
+    #[serde(with = "text")]
+    Words(Duration),
+}
+
+mod text {
+    use super::*;
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(de: D) -> Result<Duration, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(de)?;
+        humantime::parse_duration(&text).map_err(D::Error::custom)
+    }
+}
+
+impl From<Text> for Duration {
+    fn from(text: Text) -> Self {
+        match text {
+            Text::Milliseconds(millis) => Self::from_millis(millis),
+            Text::Words(duration) => duration,
+        }
+    }
+}
+
+pub(super) mod duration {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        duration: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match u64::try_from(duration.as_millis()) {
+            Ok(millis) if Duration::from_millis(millis) == *duration => {
+                serializer.serialize_u64(millis)
+            }
+            _ => serializer.collect_str(&humantime::format_duration(*duration)),
+        }
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        Text::deserialize(deserializer).map(Duration::from)
+    }
+}
+
+pub(super) mod optional_duration {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::duration::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Text>::deserialize(deserializer)?.map(Duration::from))
+    }
+}
+
+/// A time of day as RFC 3339, in UTC.
+pub(super) mod date {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        time: &SystemTime,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(*time))
+    }
+}
+
+pub(super) mod optional_date {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        time: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match time {
+            Some(time) => super::date::serialize(time, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What a call through a circuit breaker can end in besides its response.
+
+use std::{fmt, time::Duration};
+
+use crate::circuit::Open;
+
+/// An error of any kind, as Tower has it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A call was rejected, missed its deadline, or failed by itself.
+///
+/// It converts into [`BoxError`] whenever `E` does, each case boxed as what it is, so that one
+/// can downcast to [`Open`] or [`Timeout`] without naming `E`. For that it can't be a
+/// [`std::error::Error`] itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// The circuit is open: the inner service was not called.
+    Open(Open),
+    /// The inner service was called and missed the circuit's `timeout`.
+    Timeout(Timeout),
+    /// The inner service's own error.
+    Inner(E),
+}
+
+impl<E> Error<E> {
+    /// Whether the call was rejected because the circuit was open.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open(_))
+    }
+
+    /// Whether the call missed the circuit's `timeout`.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout(_))
+    }
+
+    /// The inner service's own error, if it is that.
+    pub fn into_inner(self) -> Option<E> {
+        match self {
+            Self::Inner(error) => Some(error),
+            Self::Open(_) | Self::Timeout(_) => None,
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(open) => open.fmt(f),
+            Self::Timeout(timeout) => timeout.fmt(f),
+            Self::Inner(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Into<BoxError>> From<Error<E>> for BoxError {
+    fn from(error: Error<E>) -> Self {
+        match error {
+            Error::Open(open) => open.into(),
+            Error::Timeout(timeout) => timeout.into(),
+            Error::Inner(error) => error.into(),
+        }
+    }
+}
+
+/// A call missed its deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeout {
+    /// The deadline, counted from the call.
+    pub after: Duration,
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer within {:?}", self.after)
+    }
+}
+
+impl std::error::Error for Timeout {}
