@@ -1,0 +1,434 @@
+//! The simulated providers of the gateway's embedded default: their wire formats and their faults, over real HTTP.
+
+#[path = "../examples/gateway/simulated.rs"]
+mod simulated;
+mod support;
+
+use serde_json::{Value, json};
+use simulated::{Kind, Simulated};
+use support::{
+    PATIENCE, eventually,
+    http::{Error, Response, get, post_json, request, try_request},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const ANTHROPIC: [(&str, &str); 2] = [("x-api-key", "any"), ("anthropic-version", "2023-06-01")];
+const DEEPSEEK: [(&str, &str); 1] = [("authorization", "Bearer any")];
+
+async fn claude() -> Simulated {
+    Simulated::start(Kind::Anthropic, "claude").await.unwrap()
+}
+
+async fn deepseek() -> Simulated {
+    Simulated::start(Kind::DeepSeek, "deepseek").await.unwrap()
+}
+
+fn question() -> Value {
+    json!({
+        "model": "some-model",
+        "max_tokens": 100,
+        "messages": [
+            { "role": "user", "content": "Hi" },
+            { "role": "assistant", "content": "Yes?" },
+            { "role": "user", "content": "What is a fuse?" },
+        ],
+    })
+}
+
+/// Asks with the right path and headers for its kind.
+async fn try_ask(kind: Kind, provider: &Simulated, question: &Value) -> Result<Response, Error> {
+    let (path, headers): (_, &[_]) = match kind {
+        Kind::Anthropic => ("/v1/messages", &ANTHROPIC),
+        Kind::DeepSeek => ("/chat/completions", &DEEPSEEK),
+    };
+    try_request(
+        "POST",
+        &format!("{}{path}", provider.url()),
+        headers,
+        question.to_string(),
+    )
+    .await
+}
+
+async fn ask(kind: Kind, provider: &Simulated, question: &Value) -> Response {
+    try_ask(kind, provider, question).await.unwrap()
+}
+
+async fn break_down(provider: &Simulated, fault: &str) {
+    let response = request(
+        "POST",
+        &format!("{}/fault/{fault}", provider.url()),
+        &[],
+        "",
+    )
+    .await;
+    assert_eq!(response.status, 200, "{}", response.text());
+}
+
+async fn stats(provider: &Simulated) -> Value {
+    get(&format!("{}/stats", provider.url())).await.json()
+}
+
+/// A connection on which a request has been sent by hand.
+async fn send_raw(provider: &Simulated) -> TcpStream {
+    let address = provider.url().strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\nx-api-key: any\r\ncontent-length: 2\r\n\r\n{}";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn anthropic_answers_in_its_format() {
+    let claude = claude().await;
+    let response = ask(Kind::Anthropic, &claude, &question()).await;
+    assert_eq!(response.status, 200);
+    assert!(response.header("request-id").starts_with("req_"));
+    let body = response.json();
+    assert_eq!(body["type"], "message");
+    assert_eq!(body["role"], "assistant");
+    assert_eq!(body["model"], "some-model");
+    assert_eq!(body["stop_reason"], "end_turn");
+    let text = "Hello! This is claude, simulated. You said: What is a fuse?";
+    assert_eq!(body["content"], json!([{ "type": "text", "text": text }]));
+    assert_eq!(body["usage"]["input_tokens"], 6);
+    assert_eq!(body["usage"]["output_tokens"], 11);
+}
+
+#[tokio::test]
+async fn deepseek_answers_in_its_format_on_both_paths() {
+    let deepseek = deepseek().await;
+    for path in ["/chat/completions", "/v1/chat/completions"] {
+        let url = format!("{}{path}", deepseek.url());
+        let response = request("POST", &url, &DEEPSEEK, question().to_string()).await;
+        assert_eq!(response.status, 200);
+        let body = response.json();
+        assert_eq!(body["object"], "chat.completion");
+        assert_eq!(body["model"], "some-model");
+        let choice = &body["choices"][0];
+        assert_eq!(choice["finish_reason"], "stop");
+        assert_eq!(choice["message"]["role"], "assistant");
+        assert_eq!(
+            choice["message"]["content"],
+            "Hello! This is deepseek, simulated. You said: What is a fuse?"
+        );
+        assert_eq!(body["usage"]["prompt_tokens"], 6);
+        assert_eq!(body["usage"]["completion_tokens"], 11);
+        assert_eq!(body["usage"]["total_tokens"], 17);
+    }
+}
+
+#[tokio::test]
+async fn content_may_come_in_parts_and_answers_stop_at_max_tokens() {
+    let question = json!({
+        "model": "m",
+        "max_tokens": 3,
+        "system": [{ "type": "text", "text": "be brief" }],
+        "messages": [{ "role": "user", "content": [{ "type": "text", "text": "one two" }, { "type": "text", "text": "three" }] }],
+    });
+    let (claude, deepseek) = (claude().await, deepseek().await);
+    let body = ask(Kind::Anthropic, &claude, &question).await.json();
+    assert_eq!(body["content"][0]["text"], "Hello! This is");
+    assert_eq!(body["stop_reason"], "max_tokens");
+    assert_eq!(body["usage"]["input_tokens"], 5);
+    assert_eq!(body["usage"]["output_tokens"], 3);
+    let body = ask(Kind::DeepSeek, &deepseek, &question).await.json();
+    assert_eq!(body["choices"][0]["finish_reason"], "length");
+}
+
+#[tokio::test]
+async fn anthropic_refuses_bad_requests_in_its_format() {
+    let claude = claude().await;
+    let url = format!("{}/v1/messages", claude.url());
+    let good = question().to_string();
+    let without = |field: &str| {
+        let mut question = question();
+        question.as_object_mut().unwrap().remove(field);
+        question.to_string()
+    };
+    let mut stream = question();
+    stream["stream"] = json!(true);
+    let (key, version) = (ANTHROPIC[0], ANTHROPIC[1]);
+    let cases: [(&[_], String, u16, &str, &str); 7] = [
+        (
+            &[version],
+            good.clone(),
+            401,
+            "authentication_error",
+            "x-api-key",
+        ),
+        (
+            &[key],
+            good,
+            400,
+            "invalid_request_error",
+            "anthropic-version",
+        ),
+        (&ANTHROPIC, "{".into(), 400, "invalid_request_error", "JSON"),
+        (
+            &ANTHROPIC,
+            without("model"),
+            400,
+            "invalid_request_error",
+            "model",
+        ),
+        (
+            &ANTHROPIC,
+            without("max_tokens"),
+            400,
+            "invalid_request_error",
+            "max_tokens",
+        ),
+        (
+            &ANTHROPIC,
+            without("messages"),
+            400,
+            "invalid_request_error",
+            "messages",
+        ),
+        (
+            &ANTHROPIC,
+            stream.to_string(),
+            400,
+            "invalid_request_error",
+            "stream",
+        ),
+    ];
+    let count = cases.len();
+    for (headers, body, status, kind, names) in cases {
+        let response = request("POST", &url, headers, body).await;
+        assert_eq!(response.status, status, "{names}");
+        let body = response.json();
+        assert_eq!(body["type"], "error");
+        assert_eq!(body["error"]["type"], kind);
+        assert!(
+            body["error"]["message"].as_str().unwrap().contains(names),
+            "{body}"
+        );
+        assert_eq!(body["request_id"], response.header("request-id"));
+    }
+    assert_eq!(stats(&claude).await["failed"], count);
+}
+
+#[tokio::test]
+async fn deepseek_refuses_bad_requests_in_its_format() {
+    let deepseek = deepseek().await;
+    let url = format!("{}/chat/completions", deepseek.url());
+    let keyless = post_json(&url, &question()).await;
+    assert_eq!(keyless.status, 401);
+    assert_eq!(keyless.json()["error"]["type"], "authentication_error");
+    let empty = request("POST", &url, &DEEPSEEK, r#"{"model":"m","messages":[]}"#).await;
+    assert_eq!(empty.status, 400);
+    assert_eq!(empty.json()["error"]["type"], "invalid_request_error");
+    assert!(
+        empty.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("messages")
+    );
+    let elsewhere = post_json(&format!("{}/v1/messages", deepseek.url()), &question()).await;
+    assert_eq!(elsewhere.status, 404);
+    assert!(elsewhere.json()["error"]["message"].is_string());
+}
+
+#[tokio::test]
+async fn each_fault_has_its_status_and_its_error_type() {
+    let cases = [
+        ("server-error", (500, "api_error"), (500, "server_error")),
+        (
+            "unavailable",
+            (503, "api_error"),
+            (503, "service_unavailable_error"),
+        ),
+        (
+            "overloaded",
+            (529, "overloaded_error"),
+            (503, "service_unavailable_error"),
+        ),
+        (
+            "rate-limited",
+            (429, "rate_limit_error"),
+            (429, "rate_limit_error"),
+        ),
+        (
+            "bad-key",
+            (401, "authentication_error"),
+            (401, "authentication_error"),
+        ),
+        ("no-balance", (402, "billing_error"), (402, "unknown_error")),
+        (
+            "bad-request",
+            (400, "invalid_request_error"),
+            (400, "invalid_request_error"),
+        ),
+    ];
+    let (claude, deepseek) = (claude().await, deepseek().await);
+    for (fault, as_anthropic, as_deepseek) in cases {
+        for (kind, provider, (status, error)) in [
+            (Kind::Anthropic, &claude, as_anthropic),
+            (Kind::DeepSeek, &deepseek, as_deepseek),
+        ] {
+            break_down(provider, fault).await;
+            let response = ask(kind, provider, &question()).await;
+            assert_eq!(response.status, status, "{fault} of {kind:?}");
+            assert_eq!(
+                response.json()["error"]["type"],
+                error,
+                "{fault} of {kind:?}"
+            );
+            assert_eq!(
+                response.header("retry-after"),
+                "",
+                "only when it is asked for"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_sent_when_it_is_given() {
+    let claude = claude().await;
+    for fault in ["unavailable", "rate-limited"] {
+        break_down(&claude, &format!("{fault}?retry_after=7")).await;
+        let response = ask(Kind::Anthropic, &claude, &question()).await;
+        assert_eq!(response.header("retry-after"), "7");
+    }
+    let wrong = request(
+        "POST",
+        &format!("{}/fault/unavailable?retry_after=soon", claude.url()),
+        &[],
+        "",
+    )
+    .await;
+    assert_eq!(wrong.status, 400);
+    assert!(wrong.text().contains("retry_after"));
+}
+
+#[tokio::test]
+async fn an_unknown_fault_is_told_the_known_ones() {
+    let claude = claude().await;
+    let response = request("POST", &format!("{}/fault/gremlins", claude.url()), &[], "").await;
+    assert_eq!(response.status, 404);
+    let body = response.json();
+    assert!(body["error"].as_str().unwrap().contains("gremlins"));
+    let known = body["faults"].as_array().unwrap();
+    assert_eq!(known.len(), 10);
+    assert!(known.contains(&json!("server-error")) && known.contains(&json!("hang")));
+    assert_eq!(
+        stats(&claude).await["fault"],
+        Value::Null,
+        "nothing was switched on"
+    );
+}
+
+#[tokio::test]
+async fn faults_heal_and_stats_count_model_requests_alone() {
+    let claude = claude().await;
+    break_down(&claude, "server-error").await;
+    ask(Kind::Anthropic, &claude, &question()).await;
+    let broken = json!({ "name": "claude", "fault": "server-error", "requests": 1, "answered": 0, "failed": 1 });
+    assert_eq!(stats(&claude).await, broken);
+    let healed = request("DELETE", &format!("{}/fault", claude.url()), &[], "").await;
+    assert_eq!(healed.status, 200);
+    assert_eq!(ask(Kind::Anthropic, &claude, &question()).await.status, 200);
+    let whole =
+        json!({ "name": "claude", "fault": null, "requests": 2, "answered": 1, "failed": 1 });
+    assert_eq!(stats(&claude).await, whole);
+}
+
+#[tokio::test]
+async fn rubbish_is_a_200_that_is_no_json() {
+    let deepseek = deepseek().await;
+    break_down(&deepseek, "rubbish").await;
+    let response = ask(Kind::DeepSeek, &deepseek, &question()).await;
+    assert_eq!(response.status, 200);
+    assert!(response.header("content-type").starts_with("text/html"));
+    assert!(response.text().contains("<html>"));
+}
+
+#[tokio::test]
+async fn cut_sends_half_of_what_it_promised() {
+    let claude = claude().await;
+    break_down(&claude, "cut").await;
+    let mut stream = send_raw(&claude).await;
+    let mut received = Vec::new();
+    // Both a reset and an early end are abrupt.
+    let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut received))
+        .await
+        .expect("the connection ends");
+    let received = String::from_utf8(received).unwrap();
+    let (head, body) = received.split_once("\r\n\r\n").expect("the head has come");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .unwrap();
+    assert_eq!(body.len() * 2, length.parse::<usize>().unwrap());
+    // A client that knows HTTP sees an error, not a short answer.
+    assert!(
+        try_ask(Kind::Anthropic, &claude, &question())
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn hang_ends_when_the_client_goes_away() {
+    let claude = claude().await;
+    break_down(&claude, "hang").await;
+    let stream = send_raw(&claude).await;
+    let arrived = async || (stats(&claude).await["requests"] == 1).then_some(());
+    eventually("the request's arrival", arrived).await;
+    assert_eq!(stats(&claude).await["failed"], 0, "it is still hanging");
+    drop(stream);
+    eventually("the end of the request", async || {
+        (stats(&claude).await["failed"] == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn hang_ends_with_the_shutdown() {
+    let claude = claude().await;
+    break_down(&claude, "hang").await;
+    let mut stream = send_raw(&claude).await;
+    eventually("the request's arrival", async || {
+        (stats(&claude).await["requests"] == 1).then_some(())
+    })
+    .await;
+    tokio::time::timeout(PATIENCE, claude.shutdown())
+        .await
+        .expect("the shutdown isn't held up");
+    let mut received = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut received))
+        .await
+        .expect("the connection ends")
+        .unwrap();
+    assert!(received.starts_with("HTTP/1.1 503"), "{received}");
+}
+
+#[tokio::test]
+async fn shutdown_frees_the_port_though_a_client_stays_connected() {
+    let claude = claude().await;
+    let url = claude.url().to_owned();
+    let address = url.strip_prefix("http://").unwrap();
+    let idle = TcpStream::connect(address).await.unwrap();
+    tokio::time::timeout(PATIENCE, claude.shutdown())
+        .await
+        .expect("the shutdown is bounded");
+    assert!(TcpStream::connect(address).await.is_err());
+    drop(idle);
+}
+
+#[tokio::test]
+async fn dropping_a_provider_stops_it() {
+    let claude = claude().await;
+    let url = claude.url().to_owned();
+    let address = url.strip_prefix("http://").unwrap();
+    drop(claude);
+    let refused = async || TcpStream::connect(address).await.is_err().then_some(());
+    eventually("the port to be free", refused).await;
+}

@@ -1,0 +1,47 @@
+//! What the gateway's tests have in common: the gateway as a child process, and a small HTTP client.
+//!
+//! All of it waits in real time on real sockets, so it doesn't go together with tokio's paused clock.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file is a crate of its own, uses its own part of this, and nothing can reach into it"
+)]
+
+pub mod gateway;
+pub mod http;
+
+use std::time::Duration;
+
+/// What anything here may take. Far more than a healthy run needs, on a busy machine too.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often [`eventually`] looks again.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Asks again and again until there is `Some`, for 30 seconds at most.
+///
+/// # Panics
+///
+/// With `what`, when the time is over.
+#[track_caller]
+pub fn eventually<T>(
+    what: &str,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        let mut ticks = tokio::time::interval(POLL);
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                ticks.tick().await;
+                if let Some(found) = look().await {
+                    return found;
+                }
+            }
+        });
+        match found.await {
+            Ok(found) => found,
+            Err(_) => panic!("{caller}: waited {PATIENCE:?} in vain for {what}"),
+        }
+    }
+}
