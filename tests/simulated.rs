@@ -139,78 +139,59 @@ async fn content_may_come_in_parts_and_answers_stop_at_max_tokens() {
     assert_eq!(body["choices"][0]["finish_reason"], "length");
 }
 
+/// Checks a refusal of Anthropic's in every part.
+#[track_caller]
+fn assert_anthropic_error(response: &Response, status: u16, kind: &str, names: &str) {
+    assert_eq!(response.status, status, "{names}");
+    let body = response.json();
+    assert_eq!(body["type"], "error");
+    assert_eq!(body["error"]["type"], kind, "{names}");
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.contains(names), "{message}");
+    assert_eq!(body["request_id"], response.header("request-id"));
+}
+
 #[tokio::test]
-async fn anthropic_refuses_bad_requests_in_its_format() {
+async fn anthropic_refuses_missing_headers_in_its_format() {
     let claude = claude().await;
     let url = format!("{}/v1/messages", claude.url());
-    let good = question().to_string();
-    let without = |field: &str| {
+    let [key, version] = ANTHROPIC;
+    let keyless = request("POST", &url, &[version], question().to_string()).await;
+    assert_anthropic_error(&keyless, 401, "authentication_error", "x-api-key");
+    let unversioned = request("POST", &url, &[key], question().to_string()).await;
+    assert_anthropic_error(
+        &unversioned,
+        400,
+        "invalid_request_error",
+        "anthropic-version",
+    );
+    assert_eq!(stats(&claude).await["failed"], 2);
+}
+
+#[tokio::test]
+async fn anthropic_refuses_bad_bodies_in_its_format() {
+    let claude = claude().await;
+    for field in ["model", "max_tokens", "messages"] {
         let mut question = question();
         question.as_object_mut().unwrap().remove(field);
-        question.to_string()
-    };
-    let mut stream = question();
-    stream["stream"] = json!(true);
-    let (key, version) = (ANTHROPIC[0], ANTHROPIC[1]);
-    let cases: [(&[_], String, u16, &str, &str); 7] = [
-        (
-            &[version],
-            good.clone(),
-            401,
-            "authentication_error",
-            "x-api-key",
-        ),
-        (
-            &[key],
-            good,
-            400,
-            "invalid_request_error",
-            "anthropic-version",
-        ),
-        (&ANTHROPIC, "{".into(), 400, "invalid_request_error", "JSON"),
-        (
-            &ANTHROPIC,
-            without("model"),
-            400,
-            "invalid_request_error",
-            "model",
-        ),
-        (
-            &ANTHROPIC,
-            without("max_tokens"),
-            400,
-            "invalid_request_error",
-            "max_tokens",
-        ),
-        (
-            &ANTHROPIC,
-            without("messages"),
-            400,
-            "invalid_request_error",
-            "messages",
-        ),
-        (
-            &ANTHROPIC,
-            stream.to_string(),
-            400,
-            "invalid_request_error",
-            "stream",
-        ),
-    ];
-    let count = cases.len();
-    for (headers, body, status, kind, names) in cases {
-        let response = request("POST", &url, headers, body).await;
-        assert_eq!(response.status, status, "{names}");
-        let body = response.json();
-        assert_eq!(body["type"], "error");
-        assert_eq!(body["error"]["type"], kind);
-        assert!(
-            body["error"]["message"].as_str().unwrap().contains(names),
-            "{body}"
-        );
-        assert_eq!(body["request_id"], response.header("request-id"));
+        let response = ask(Kind::Anthropic, &claude, &question).await;
+        assert_anthropic_error(&response, 400, "invalid_request_error", field);
     }
-    assert_eq!(stats(&claude).await["failed"], count);
+    let wrong = [
+        ("model", json!("")),
+        ("max_tokens", json!(0)),
+        ("messages", json!([])),
+    ];
+    for (field, value) in wrong.into_iter().chain([("stream", json!(true))]) {
+        let mut question = question();
+        question[field] = value;
+        let response = ask(Kind::Anthropic, &claude, &question).await;
+        assert_anthropic_error(&response, 400, "invalid_request_error", field);
+    }
+    let url = format!("{}/v1/messages", claude.url());
+    let response = request("POST", &url, &ANTHROPIC, "{").await;
+    assert_anthropic_error(&response, 400, "invalid_request_error", "JSON");
+    assert_eq!(stats(&claude).await["failed"], 8);
 }
 
 #[tokio::test]
