@@ -160,7 +160,7 @@ async fn t2_the_breakers_own_answers_are_marked() {
     });
     let mut service = layer.layer(ok);
     let response = service.ready().await.unwrap().call(()).await.unwrap();
-    assert_eq!(response.status, 503);
+    assert_eq!(response.status(), 503);
     assert!(!response.headers().contains_key("retry-after"));
     let rejected = response.extensions().get::<Rejected>().unwrap();
     assert_eq!(rejected.retry_after, None);
