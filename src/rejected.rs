@@ -1,12 +1,12 @@
-//! The mark of a response that no service was asked for.
-
 use std::time::Duration;
 
-/// In the extensions of an HTTP response that a circuit breaker gave in place of its service,
-/// which it did not call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
+/// Marks an HTTP response that no dependency gave: a circuit answered in its place.
+///
+/// It stands in the extensions of such a response, so that whoever sees the response can tell a
+/// `503` of a circuit from a `503` of the dependency, and can see a rejection in a gRPC response,
+/// whose HTTP status is `200` either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rejected {
-    /// When to try again, if that is known.
+    /// How long the circuit stays open, where that is known.
     pub retry_after: Option<Duration>,
 }
