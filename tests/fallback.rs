@@ -370,6 +370,107 @@ async fn f2_when_no_link_can_ever_be_ready_the_last_error_returns() {
     assert_eq!(told(error.attempts()), [(0, Failed, a), (1, Failed, b)]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn f2_patience_starts_when_the_link_is_found_busy_not_when_another_turns_up() {
+    let ((a, mut ha), (b, mut hb)) = (busy_backend(), backend());
+    let (down, switch) = switch(Err(None));
+    let mut service = Spawn::new(Fallback::new(a).or_link(b, down).patience(secs(2)));
+    assert_pending!(service.poll_ready());
+    tokio::time::advance(secs(1)).await;
+    *switch.lock().unwrap() = Ok(());
+    // The other one is available now, so there is something to be patient about: a second more.
+    assert_pending!(service.poll_ready());
+    tokio::time::advance(Duration::from_millis(1001)).await;
+    assert!(service.is_woken());
+    assert_ready_ok!(service.poll_ready());
+    let _answer = service.call(req());
+    got_none(&mut ha);
+    got(&mut hb);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f2_a_later_link_that_was_found_busy_is_not_what_patience_waits_beside() {
+    let ((a, mut ha), (b, mut hb)) = (busy_backend(), busy_backend());
+    let (down, switch) = switch(Err(None));
+    let mut service = Spawn::new(Fallback::new_link(a, down).or(b).patience(secs(2)));
+    assert_pending!(service.poll_ready());
+    *switch.lock().unwrap() = Ok(());
+    hb.allow(1);
+    // Both were busy, so far as anyone knew: the first that is ready is taken.
+    assert_ready_ok!(service.poll_ready());
+    let _answer = service.call(req());
+    got_none(&mut ha);
+    got(&mut hb);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f2_no_timer_outlives_its_reason() {
+    let ((a, mut ha), (b, _hb)) = (busy_backend(), backend());
+    let (probe, switch) = switch(Ok(()));
+    let mut service = Spawn::new(Fallback::new(a).or_link(b, probe).patience(secs(2)));
+    // Chosen in time.
+    assert_pending!(service.poll_ready());
+    ha.allow(1);
+    assert_ready_ok!(service.poll_ready());
+    tokio::time::advance(secs(9)).await;
+    assert!(!service.is_woken());
+    drop(service.call(req()));
+    // The other link is ruled out, for no known time.
+    ha.allow(0);
+    assert_pending!(service.poll_ready());
+    *switch.lock().unwrap() = Err(None);
+    assert_pending!(service.poll_ready());
+    tokio::time::advance(secs(9)).await;
+    assert!(!service.is_woken());
+}
+
+/// A service whose `poll_ready` fails the first time, which is final for the instance.
+#[derive(Default)]
+struct Broken {
+    failed: bool,
+    clones: Arc<AtomicUsize>,
+}
+
+impl Clone for Broken {
+    fn clone(&self) -> Self {
+        self.clones.fetch_add(1, Ordering::Relaxed);
+        Self {
+            failed: false,
+            clones: self.clones.clone(),
+        }
+    }
+}
+
+impl Service<Req> for Broken {
+    type Response = &'static str;
+    type Error = BoxError;
+    type Future = Ready<Result<&'static str, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        assert!(!self.failed, "polled after its error");
+        self.failed = true;
+        Poll::Ready(Err("broken".into()))
+    }
+
+    fn call(&mut self, _: Req) -> Self::Future {
+        panic!("called")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f2_an_instance_is_not_polled_after_its_readiness_error() {
+    let (b, mut hb) = busy_backend();
+    let mut service = Spawn::new(Fallback::new(Broken::default()).or(b));
+    assert_pending!(service.poll_ready());
+    assert_pending!(service.poll_ready());
+    hb.allow(9);
+    for _ in 0..2 {
+        assert_ready_ok!(service.poll_ready());
+        drop(service.call(req()));
+        got(&mut hb);
+    }
+}
+
 // F3: after a failed attempt.
 
 #[tokio::test(start_paused = true)]
@@ -529,6 +630,39 @@ async fn f3_nothing_waits_for_an_open_circuit_with_an_answer_in_hand() {
     got_none(&mut hb);
 }
 
+#[tokio::test(start_paused = true)]
+async fn f3_a_failed_response_is_let_go_before_the_next_call() {
+    let failed = Arc::new(());
+    let held = Arc::downgrade(&failed);
+    let primary = tower::service_fn(move |_: Req| ready(Ok::<_, BoxError>(Some(failed.clone()))));
+    let backup = tower::service_fn(|_: Req| std::future::pending::<Result<_, BoxError>>());
+    let policy = |result: Result<&Option<Arc<()>>, &BoxError>| result.is_ok();
+    let mut service = Spawn::new(Fallback::new(primary).or(backup).policy(policy));
+    assert_ready_ok!(service.poll_ready());
+    let mut answer = task::spawn(service.call(req()));
+    assert_pending!(answer.poll());
+    // The primary itself has the only one.
+    assert_eq!(held.strong_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f3_each_busy_later_link_has_its_own_patience() {
+    let ((a, mut ha), (b, _hb), (c, mut hc)) = (backend(), busy_backend(), busy_backend());
+    let mut service = Spawn::new(Fallback::new(a).or(b).or(c).patience(secs(2)));
+    assert_ready_ok!(service.poll_ready());
+    let mut answer = task::spawn(service.call(req()));
+    got(&mut ha).send_error("down");
+    for _ in 0..2 {
+        assert_pending!(answer.poll());
+        tokio::time::advance(Duration::from_millis(2001)).await;
+        assert!(answer.is_woken());
+    }
+    let error = assert_ready_err!(answer.poll());
+    let waited = Duration::from_millis(2001);
+    assert!(error.attempts()[1..].iter().all(|a| a.latency == waited));
+    got_none(&mut hc);
+}
+
 // F4: the last error, and the record of all attempts.
 
 #[tokio::test(start_paused = true)]
@@ -560,6 +694,18 @@ async fn f4_the_last_error_wins_and_every_attempt_is_kept() {
     assert_eq!(boxed.source().unwrap().to_string(), "c is down");
     let failed = boxed.downcast_ref::<tower_breaker::fallback::Failed>();
     assert_eq!(failed.unwrap().attempts.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f4_a_readiness_error_after_a_failure_is_the_last_error() {
+    let (a, mut ha) = backend();
+    let mut service = Spawn::new(Fallback::new(a).or(Broken::default()));
+    assert_ready_ok!(service.poll_ready());
+    let mut answer = task::spawn(service.call(req()));
+    got(&mut ha).send_error("down");
+    let error = assert_ready_err!(answer.poll());
+    assert_eq!(error.error().unwrap().to_string(), "broken");
+    assert_eq!(told(error.attempts())[1], (1, Failed, Some("broken")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -753,6 +899,22 @@ async fn f6_a_degraded_answer_is_marked() {
         assert_ready_ok!(answer.poll());
         assert_eq!(KEPT.take().degraded(), degraded);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn f6_a_link_keeps_its_mark_beside_a_probe() {
+    let canned = tower::service_fn(|_: Req| ready(Ok::<_, BoxError>("canned")));
+    let link = Link::new(canned).degraded().probe(|| Ok(()));
+    let service = Fallback::chain_links([link]).record(keep);
+    service.oneshot(req()).await.unwrap();
+    assert!(KEPT.take().degraded());
+
+    let layer = FallbackLayer::from_link(Link::new(canned).degraded()).record(keep);
+    let (a, mut ha) = backend();
+    let answer = layer.layer(a).oneshot(req());
+    let down = async { ha.next_request().await.unwrap().1.send_error("down") };
+    tokio::join!(answer, down).0.unwrap();
+    assert!(KEPT.take().degraded());
 }
 
 // F7: instances and reservations.

@@ -1,4 +1,5 @@
 use std::{
+    borrow::Cow,
     fmt, mem,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Attempt, AttemptOutcome, Attempts, CloneRequest, FallbackError, Links, Policy, Record,
     Unavailable,
-    select::{BUSY, UNAVAILABLE, poll_patience, shorter},
+    select::{BUSY, NOT_READY, UNAVAILABLE, poll_patience, shorter},
     service::Settings,
     timer::{Timer, elapsed, now},
 };
@@ -192,83 +193,87 @@ where
     C: CloneRequest<Req>,
 {
     /// Calls the next link that is ready, from `link` on; `false` if there is none.
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
-        let mut this = self.project();
-        let end = match this.rest {
-            Rest::Open { links, .. } => links.len(),
-            Rest::Closed { end, .. } => *end,
-        };
-        while *this.link < end {
-            let index = *this.link;
-            let waited = this.since.map_or(Duration::ZERO, elapsed);
-            let links = match this.rest {
-                Rest::Open { links, .. } => links,
-                Rest::Closed { reason, .. } => {
-                    this.attempts.skip(index, reason, waited);
-                    *this.link += 1;
-                    continue;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        let this = self.as_mut().project();
+        let links = match this.rest {
+            Rest::Open { links, .. } => links,
+            Rest::Closed { end, reason } => {
+                for index in *this.link..*end {
+                    this.attempts.skip(index, reason, Duration::ZERO);
                 }
-            };
-            let skipped = if let Err(wait) = links.check(index) {
-                *this.shortest = shorter(*this.shortest, wait);
-                UNAVAILABLE
-            } else {
-                match links.poll_ready(index, cx) {
-                    Poll::Ready(Ok(())) => break,
+                return Poll::Ready(false);
+            }
+        };
+        while *this.link < links.len() {
+            let index = *this.link;
+            let skipped = match links.check(index) {
+                Err(wait) => {
+                    *this.shortest = shorter(*this.shortest, wait);
+                    UNAVAILABLE
+                }
+                Ok(()) => match links.poll_ready(index, cx) {
+                    Poll::Ready(Ok(())) => {
+                        self.start();
+                        return Poll::Ready(true);
+                    }
                     Poll::Ready(Err(error)) => {
                         let reason = this.settings.policy.failure(Err(&error));
                         this.attempts.push(Attempt {
                             link: index,
                             outcome: AttemptOutcome::Failed,
-                            reason: Some(reason.unwrap_or("not ready".into())),
-                            latency: waited,
+                            reason: Some(reason.unwrap_or(Cow::Borrowed(NOT_READY))),
+                            latency: this.since.take().map_or(Duration::ZERO, elapsed),
                             degraded: false,
                         });
                         *this.held = Some(Err(error));
-                        *this.since = None;
                         *this.link += 1;
                         continue;
                     }
                     Poll::Pending => {
-                        let patience = this.settings.patience;
                         let since = *this.since.get_or_insert_with(now);
-                        if !patience.is_zero() {
-                            ready!(poll_patience(this.timer, since, patience, cx));
-                        }
+                        let patience = this.settings.patience;
+                        ready!(poll_patience(this.timer, since, patience, cx));
                         BUSY
                     }
-                }
+                },
             };
-            if this.since.take().is_some() {
+            let waited = this.since.take().map(elapsed);
+            if waited.is_some() {
                 // Its place in a queue could become a reservation while a later link is called.
                 links.renew(index);
             }
-            this.attempts.skip(index, skipped, waited);
+            this.attempts
+                .skip(index, skipped, waited.unwrap_or_default());
             *this.link += 1;
         }
-        this.timer.disarm();
+        Poll::Ready(false)
+    }
+
+    /// Calls the link at `link`, which is ready.
+    fn start(self: Pin<&mut Self>) {
+        let mut this = self.project();
         let closed = Rest::Closed {
-            end,
+            end: 0,
             reason: UNAVAILABLE,
         };
-        let index = *this.link;
         let Rest::Open { mut links, request } = mem::replace(this.rest, closed) else {
-            return Poll::Ready(false);
+            return;
         };
-        if index == end {
-            return Poll::Ready(false);
-        }
+        let index = *this.link;
         let spare = spare(&links, index, &request, &this.settings.clone_request);
         *this.degraded = links.is_degraded(index);
         // A failed response is let go before the next call, with whatever its body holds.
         *this.held = None;
+        this.timer.disarm();
         *this.since = Some(now());
         this.call.set(Some(links.call(index, request)));
         *this.rest = match spare {
             Ok(request) => Rest::Open { links, request },
-            Err(reason) => Rest::Closed { end, reason },
+            Err(reason) => Rest::Closed {
+                end: links.len(),
+                reason,
+            },
         };
-        Poll::Ready(true)
     }
 
     /// The answer: the last result, or the news that there is none.

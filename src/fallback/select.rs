@@ -13,7 +13,7 @@ use super::{
 
 pub(super) const UNAVAILABLE: &str = "unavailable";
 pub(super) const BUSY: &str = "busy";
-const NOT_READY: &str = "the service is not ready";
+pub(super) const NOT_READY: &str = "the service is not ready";
 
 /// How soon a link is looked at again whose probe says "unavailable, for zero more". A half-open
 /// turn whose probes are all out says so, until one of them ends. Without a floor the timer would
@@ -104,7 +104,7 @@ impl Selection {
                     self.set(index, State::Busy(since));
                     // Later links are asked by their probes alone while this one is waited for:
                     // polling them could reserve what nobody would use.
-                    if !patience.is_zero() && self.is_other_available(links, index + 1) {
+                    if self.is_other_available(links, index + 1) {
                         ready!(poll_patience(&mut self.timer, since, patience, cx));
                     }
                 }
