@@ -43,8 +43,10 @@
 //!   meets a fresh clone of it. If all links have failed so, `poll_ready` returns the last error.
 //!
 //! With no link ready but a busy one, `poll_ready` is Pending. Every busy link wakes it; for those
-//! that are ruled out by their probes a timer does, if they know how long. With none ready and none
-//! busy it is Ready, and the call returns [`Unavailable`] with the shortest known wait.
+//! that are ruled out by their probes a timer does. A probe that doesn't know its wait has none, so
+//! such a link is looked at again when something else wakes the task. With none ready and none busy
+//! `poll_ready` is Ready, and the call returns [`Unavailable`] with the shortest known wait: nobody
+//! would wake the task for a link that is only known by its probe.
 //!
 //! What a busy link holds, a place in a semaphore's queue for example, is given back as soon as
 //! another link is chosen: the link is replaced with a clone of itself, and clones of a service
@@ -63,12 +65,12 @@
 //! [`clone_request`](Fallback::clone_request) for requests that can't be cloned.
 //!
 //! What became of each link can be read from the error ([`FallbackError::attempts`]), and from
-//! responses with [`record`](Fallback::record) or [`http`](Fallback::http).
+//! responses with [`record`](Fallback::record) or, for HTTP, in their extensions with `.http()`.
 //!
 //! # Without readiness
 //!
-//! A call without `poll_ready` before it panics not: its future asks the links in order as after a
-//! failure, and returns [`Unavailable`] if none is ready.
+//! A call without `poll_ready` before it doesn't panic: its future asks the links in order, as after
+//! a failure, and returns [`Unavailable`] if none is ready.
 //!
 //! # Panics
 //!

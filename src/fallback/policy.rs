@@ -67,6 +67,9 @@ pub trait CloneRequest<Req> {
 }
 
 /// The default: the request's own [`Clone`].
+///
+/// Requests without it need a hook, be it `|_: &Req| None`; until then the fallback is no service
+/// for them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByClone;
 

@@ -69,7 +69,8 @@ impl<P, R, C> Settings<P, R, C> {
 /// See the [module](super) for the rules. `L` is the chain, `P` the [policy](Policy), `R` the
 /// [record](Record), `C` the [copy of requests](CloneRequest).
 ///
-/// A clone shares nothing that the links don't share, and starts with no link chosen.
+/// A clone shares nothing that the links don't share, and starts with no link chosen. Policy and
+/// hooks are cloned into each call, so what they capture is best kept small, or in an `Arc`.
 pub struct Fallback<L, P = AnyError, R = NoRecord, C = ByClone> {
     links: L,
     selection: Selection,
