@@ -12,6 +12,9 @@ pub mod models;
 mod rejected;
 pub mod service;
 
+#[cfg(feature = "fallback")]
+#[doc(inline)]
+pub use self::fallback::{Fallback, FallbackError, FallbackLayer};
 #[doc(inline)]
 pub use self::{
     circuit::{
@@ -20,8 +23,11 @@ pub use self::{
         OnCancel, Open, Outcome, Permit, RetryAfterPolicy, TripReason,
     },
     classify::{Classified, Classify, ErrorsAsFailures},
-    service::{BoxError, CircuitBreaker, CircuitBreakerLayer, Error, Timeout},
+    service::{CircuitBreaker, CircuitBreakerLayer, Error, Timeout},
 };
 #[cfg(feature = "http")]
 #[doc(inline)]
 pub use self::{classify::HttpClassifier, rejected::Rejected};
+
+/// An error of any type, as Tower has it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

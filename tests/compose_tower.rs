@@ -1,6 +1,10 @@
 //! Tower's own middleware over a circuit breaker: what steers by readiness stays usable when a
 //! circuit has opened and recovered (T2).
 #![cfg(feature = "tokio")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "how much of the paused time has passed is part of what is tested"
+)]
 
 use std::{
     future::{Ready, ready},

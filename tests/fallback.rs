@@ -15,10 +15,13 @@ use std::{
 
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit};
-use tower_breaker::fallback::{
-    Attempt,
-    AttemptOutcome::{self, Answered, Failed, Skipped},
-    Attempts, BoxError, Fallback, FallbackError, FallbackLayer, Link, Unavailable,
+use tower_breaker::{
+    BoxError,
+    fallback::{
+        Attempt,
+        AttemptOutcome::{self, Answered, Failed, Skipped},
+        Attempts, Fallback, FallbackError, FallbackLayer, Link, Unavailable,
+    },
 };
 use tower_test::mock::{self, Handle, Mock, SendResponse, Spawn};
 

@@ -1,9 +1,7 @@
 use std::{error::Error, fmt, time::Duration};
 
 use super::Attempts;
-
-/// An error of any type, as Tower's own middleware has it.
-pub type BoxError = Box<dyn Error + Send + Sync>;
+use crate::BoxError;
 
 /// Why a [`Fallback`](super::Fallback) has no answer.
 ///

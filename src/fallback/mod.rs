@@ -91,7 +91,7 @@ mod timer;
 pub use self::policy::{HttpFailures, InExtensions};
 pub use self::{
     attempts::{Attempt, AttemptOutcome, Attempts},
-    error::{BoxError, Failed, FallbackError, Unavailable},
+    error::{Failed, FallbackError, Unavailable},
     future::ResponseFuture,
     layer::FallbackLayer,
     links::{Chain, ChainFuture, Link, Links, NoProbe, Probe},

@@ -2,10 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::circuit::Open;
-
-/// An error of any kind, as Tower has it.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+use crate::{BoxError, circuit::Open};
 
 /// A call was rejected, missed its deadline, or failed by itself.
 ///

@@ -50,7 +50,7 @@ use tower_service::Service;
 pub use self::reply::HttpReply;
 use self::reservation::Reservation;
 pub use self::{
-    error::{BoxError, Error, Timeout},
+    error::{Error, Timeout},
     future::ResponseFuture,
     layer::CircuitBreakerLayer,
     reply::{FailFast, Mode, Wait},
