@@ -1,1 +1,54 @@
-//! Models.
+//! Language models: one request, and the providers that can answer it.
+//!
+//! A [`Provider`] is a pure codec: it writes a [`ModelRequest`] as the HTTP request of one
+//! provider's API and reads the answer back as a [`Completion`], with no socket, clock or runtime
+//! in sight. [`ProviderService`] puts a codec over any HTTP service and makes a Tower service of
+//! it, so that a circuit breaker, a timeout or a fallback goes around it like around any other.
+//!
+//! What went wrong is a [`ModelError`]. Its [kind](ModelErrorKind) decides two things, each in a
+//! plain function: whether the failure [counts against](ModelErrorKind::counts_as) the provider,
+//! and whether [another one should be asked](ModelErrorKind::falls_back).
+//!
+//! ```
+//! use std::num::NonZeroU32;
+//! use tower_breaker::models::{Anthropic, ApiKey, ModelRequest, Provider};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let anthropic = Anthropic::new(ApiKey::new("a-key")?);
+//! let request = ModelRequest::prompt("Why is the sky blue?")
+//!     .system("Answer in one sentence.")
+//!     .max_tokens(NonZeroU32::new(200).ok_or("zero")?);
+//!
+//! let http = anthropic.encode(&request, "claude-sonnet-4-5")?;
+//! assert_eq!(http.uri(), "https://api.anthropic.com/v1/messages");
+//! # Ok(())
+//! # }
+//! ```
+
+mod anthropic;
+#[cfg(feature = "client")]
+mod client;
+mod deepseek;
+mod error;
+mod failure;
+mod openai;
+mod provider;
+mod request;
+mod response;
+mod retry_after;
+mod service;
+mod setup;
+mod transport;
+mod wire;
+
+pub use self::anthropic::Anthropic;
+#[cfg(feature = "client")]
+pub use self::client::{HttpBody, HttpClient, HttpFuture};
+pub use self::deepseek::DeepSeek;
+pub use self::error::{Health, ModelError, ModelErrorKind};
+pub use self::openai::OpenAi;
+pub use self::provider::Provider;
+pub use self::request::{Content, Message, ModelRequest, Part, Role};
+pub use self::response::{Completion, FinishReason, Usage};
+pub use self::service::{ProviderRequest, ProviderService, ResponseFuture};
+pub use self::setup::{ApiKey, SetupError};

@@ -1,0 +1,104 @@
+//! What the error of an HTTP service means, without knowing which service it is.
+
+use std::error::Error;
+use std::io;
+
+use http_body_util::LengthLimitError;
+
+use super::error::{ModelError, ModelErrorKind};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// An error in place of a response.
+///
+/// What nothing is known about counts as not connected: no answer came.
+pub(super) fn before_the_head(error: BoxError) -> ModelError {
+    read(error, ModelErrorKind::Connect, "")
+}
+
+/// An error in the middle of the body.
+pub(super) fn in_the_body(error: BoxError, limit: usize) -> ModelError {
+    if error.is::<LengthLimitError>() {
+        let message = format!("the answer is larger than {limit} bytes");
+        return ModelError::new(ModelErrorKind::Malformed, message);
+    }
+    read(error, ModelErrorKind::Malformed, "the answer was cut off")
+}
+
+fn read(error: BoxError, otherwise: ModelErrorKind, message: &str) -> ModelError {
+    // `HttpClient`, and any service that knows better than we do here, has said it already.
+    let error = match error.downcast::<ModelError>() {
+        Ok(error) => return *error,
+        Err(error) => error,
+    };
+    let kind = kind_of(&*error).unwrap_or(otherwise);
+    let message = if kind == ModelErrorKind::Malformed {
+        "the answer was cut off"
+    } else {
+        message
+    };
+    ModelError::new(kind, message).with_source(error)
+}
+
+/// The kind that something along the chain of causes stands for.
+pub(super) fn kind_of(error: &(dyn Error + 'static)) -> Option<ModelErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<tokio::time::error::Elapsed>() {
+            return Some(ModelErrorKind::Timeout);
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            match error.kind() {
+                io::ErrorKind::TimedOut => return Some(ModelErrorKind::Timeout),
+                io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::AddrNotAvailable
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable => return Some(ModelErrorKind::Connect),
+                // The connection was there, and ended under the answer.
+                io::ErrorKind::UnexpectedEof
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe => return Some(ModelErrorKind::Malformed),
+                _ => {}
+            }
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ModelErrorKind::*;
+
+    #[test]
+    fn m4_transport_errors_are_told_apart_by_their_causes() {
+        let io = |kind| BoxError::from(io::Error::from(kind));
+        let wrapped: BoxError = ModelError::new(Timeout, "first byte")
+            .with_status(http::StatusCode::OK)
+            .into();
+        let table = [
+            (io(io::ErrorKind::ConnectionRefused), Connect, Connect),
+            (io(io::ErrorKind::TimedOut), Timeout, Timeout),
+            (io(io::ErrorKind::ConnectionReset), Malformed, Malformed),
+            (io(io::ErrorKind::Other), Connect, Malformed),
+            ("anything".into(), Connect, Malformed),
+        ];
+        for (error, _, body) in &table {
+            let again: BoxError = match error.downcast_ref::<io::Error>() {
+                Some(error) => io::Error::from(error.kind()).into(),
+                None => "anything".into(),
+            };
+            let got = in_the_body(again, 1);
+            assert_eq!(got.kind(), *body, "{error}");
+            assert!(got.source().is_some());
+        }
+        for (error, head, _) in table {
+            let name = error.to_string();
+            assert_eq!(before_the_head(error).kind(), head, "{name}");
+        }
+        let passed = before_the_head(wrapped);
+        assert_eq!((passed.kind(), passed.message()), (Timeout, "first byte"));
+    }
+}
