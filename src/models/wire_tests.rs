@@ -183,7 +183,7 @@ fn g6_what_is_wrong_is_told_by_its_field() {
         (json!({"prompt": "a", "modle": "b"}), "modle", "`modle`"),
         (
             json!({"prompt": "a", "maxTokens": 1, "max_tokens": 1}),
-            "max_tokens",
+            ".",
             "`maxTokens`",
         ),
     ];
