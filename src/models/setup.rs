@@ -89,10 +89,9 @@ impl ApiKey {
     ///
     /// Providers repeat a wrong key in their message, in full or in part (`sk-ab***yz`).
     pub(super) fn redact(&self, text: &str) -> String {
-        let mut rest = text;
-        let without_this = rest.replace(&*self.0, "***");
-        let mut kept = String::with_capacity(without_this.len());
-        rest = &without_this;
+        let text = text.replace(&*self.0, "***");
+        let mut kept = String::with_capacity(text.len());
+        let mut rest = text.as_str();
         while let Some(at) = rest.find("sk-") {
             let (before, key) = rest.split_at(at);
             kept.push_str(before);
