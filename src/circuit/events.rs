@@ -36,7 +36,10 @@ pub struct Event {
     /// Why the circuit opened, where it did.
     pub reason: Option<TripReason>,
     /// When it happened.
-    #[cfg_attr(feature = "serde", serde(with = "super::wire::date"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::date::serialize")
+    )]
     pub at: SystemTime,
     /// The generation that began. Later events have higher ones.
     pub generation: u64,

@@ -36,15 +36,24 @@ pub struct CircuitBreakerMetrics {
     /// Calls that are admitted and not yet settled.
     pub in_flight: u64,
     /// When a call last succeeded.
-    #[cfg_attr(feature = "serde", serde(with = "super::wire::optional_date"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::optional_date::serialize")
+    )]
     pub last_success_time: Option<SystemTime>,
     /// When a call last failed.
-    #[cfg_attr(feature = "serde", serde(with = "super::wire::optional_date"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::optional_date::serialize")
+    )]
     pub last_failure_time: Option<SystemTime>,
     /// The state. A change that is due by time shows once a call has brought it about.
     pub current_state: CircuitState,
     /// When that state began.
-    #[cfg_attr(feature = "serde", serde(with = "super::wire::date"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::date::serialize")
+    )]
     pub state_changed_at: SystemTime,
     /// Failed share of the calls in the window, from 0 to 1; 0 of none.
     pub error_rate: f64,
@@ -52,7 +61,10 @@ pub struct CircuitBreakerMetrics {
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub slow_rate: Option<f64>,
     /// While the circuit rejects: when to try again. 0 once a probe is due.
-    #[cfg_attr(feature = "serde", serde(with = "super::wire::optional_duration"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::optional_wait::serialize")
+    )]
     pub retry_after: Option<Duration>,
     /// Why the circuit opened; absent once it has closed.
     pub trip_reason: Option<TripReason>,

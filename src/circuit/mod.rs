@@ -163,15 +163,7 @@ impl Circuit {
         &self,
     ) -> impl Fn() -> Result<(), Option<Duration>> + Clone + Send + Sync + use<> + 'static {
         let circuit = self.clone();
-        move || {
-            let now = circuit.now();
-            let machine = circuit.lock();
-            if machine.is_available(circuit.config(), now) {
-                Ok(())
-            } else {
-                Err(machine.retry_after(circuit.config(), now))
-            }
-        }
+        move || circuit.check()
     }
 
     /// What the circuit has seen.
@@ -223,6 +215,17 @@ impl Circuit {
     /// loses the oldest and is told how many; it never slows a call.
     pub fn events(&self) -> Events {
         self.shared.audience.subscribe()
+    }
+
+    /// What [`probe`](Self::probe) tells.
+    pub(crate) fn check(&self) -> Result<(), Option<Duration>> {
+        let now = self.now();
+        let machine = self.lock();
+        if machine.is_available(self.config(), now) {
+            Ok(())
+        } else {
+            Err(machine.retry_after(self.config(), now))
+        }
     }
 
     // ===== for the service =====
@@ -320,6 +323,12 @@ impl Circuit {
             told = self.lock().next_transition(true);
         }
         result
+    }
+}
+
+impl From<CircuitBreakerConfig> for Circuit {
+    fn from(config: CircuitBreakerConfig) -> Self {
+        Self::new(config)
     }
 }
 

@@ -205,6 +205,12 @@ mod serde_forms {
         assert_eq!(json["totalRequests"], 2);
         assert_eq!(json["tripReason"], "CONSECUTIVE_FAILURES");
         assert_eq!(json["retryAfter"], 100_000);
+        clock.advance(Duration::from_micros(1));
+        let json = serde_json::to_value(circuit.metrics()).unwrap();
+        assert_eq!(
+            json["retryAfter"], 100_000,
+            "whole milliseconds, rounded up"
+        );
         assert_eq!(json["errorRate"], 0.5);
         assert!(json.get("slowRequests").is_none());
         let time = json["lastFailureTime"].as_str().unwrap();

@@ -96,6 +96,21 @@ pub(super) mod optional_duration {
     }
 }
 
+/// A wait as whole milliseconds, rounded up: who comes back then is not too early.
+pub(super) mod optional_wait {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        wait: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let millis = wait.map(|wait| wait.as_nanos().div_ceil(1_000_000));
+        millis
+            .map(|millis| u64::try_from(millis).unwrap_or(u64::MAX))
+            .serialize(serializer)
+    }
+}
+
 /// A time of day as RFC 3339, in UTC.
 pub(super) mod date {
     use super::*;

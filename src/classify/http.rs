@@ -45,7 +45,9 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn seconds(value: &str) -> Option<Duration> {
-    value.parse().ok().map(Duration::from_secs)
+    // Digits alone: `parse` would also take a sign.
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| value.parse().ok().map(Duration::from_secs))?
 }
 
 fn until(value: &str, now: SystemTime) -> Option<Duration> {
@@ -83,7 +85,7 @@ mod tests {
         let retry_after = Some(Duration::from_secs(7));
         assert_eq!(classify(503, Some("7")), Outcome::Failure { retry_after });
         assert_eq!(classify(404, Some("7")), Outcome::Success);
-        for rubbish in ["-7", "7.5", "soon", ""] {
+        for rubbish in ["-7", "+7", "7.5", "soon", ""] {
             assert_eq!(
                 classify(503, Some(rubbish)),
                 Outcome::FAILURE,

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::ModelAttempt;
+
 /// The longest message that is kept, in characters: enough for every message that providers
 /// document, short enough for a log line and a JSON answer.
 const MESSAGE_LIMIT: usize = 512;
@@ -146,6 +148,7 @@ pub struct ModelError {
     message: Box<str>,
     status: Option<StatusCode>,
     retry_after: Option<Duration>,
+    attempts: Arc<[ModelAttempt]>,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -161,6 +164,7 @@ impl ModelError {
             message: bounded(message.as_ref()),
             status: None,
             retry_after: None,
+            attempts: Arc::new([]),
             source: None,
         }
     }
@@ -186,6 +190,13 @@ impl ModelError {
         self
     }
 
+    /// The same error, with what became of each model that was considered.
+    #[must_use]
+    pub(super) fn with_attempts(mut self, attempts: Vec<ModelAttempt>) -> Self {
+        self.attempts = attempts.into();
+        self
+    }
+
     /// What kind of failure it was.
     pub fn kind(&self) -> ModelErrorKind {
         self.kind
@@ -201,9 +212,16 @@ impl ModelError {
         self.status
     }
 
-    /// For how long the provider asked to be left alone, from its `Retry-After`.
+    /// When to try again, if that is known: what the provider asked for in its `Retry-After`, or when
+    /// a circuit is due for a probe.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// What became of each model that was considered; empty unless a
+    /// [`ModelManager`](super::ModelManager) returned the error.
+    pub fn attempts(&self) -> &[ModelAttempt] {
+        &self.attempts
     }
 
     /// What this failure says about the health of the provider.

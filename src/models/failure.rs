@@ -9,8 +9,8 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::error::{ModelError, ModelErrorKind};
-use super::retry_after::retry_after;
 use super::setup::ApiKey;
+use crate::classify::retry_after;
 
 /// The error of an answer whose status isn't 2xx.
 pub(super) fn from_status(

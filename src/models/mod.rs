@@ -5,6 +5,9 @@
 //! in sight. [`ProviderService`] puts a codec over any HTTP service and makes a Tower service of
 //! it, so that a circuit breaker, a timeout or a fallback goes around it like around any other.
 //!
+//! [`ModelManager`] puts it all together: each provider behind its own circuit, and models that
+//! stand in for one another.
+//!
 //! What went wrong is a [`ModelError`]. Its [kind](ModelErrorKind) decides two things, each in a
 //! plain function: whether the failure [counts against](ModelErrorKind::counts_as) the provider,
 //! and whether [another one should be asked](ModelErrorKind::falls_back).
@@ -31,11 +34,11 @@ mod client;
 mod deepseek;
 mod error;
 mod failure;
+mod manager;
 mod openai;
 mod provider;
 mod request;
 mod response;
-mod retry_after;
 mod service;
 mod setup;
 mod transport;
@@ -46,6 +49,10 @@ pub use self::anthropic::Anthropic;
 pub use self::client::{HttpBody, HttpClient, HttpFuture};
 pub use self::deepseek::DeepSeek;
 pub use self::error::{Health, ModelError, ModelErrorKind};
+pub use self::manager::{
+    CircuitHealth, CredentialTrouble, Metadata, Model, ModelAttempt, ModelManager,
+    ModelManagerBuilder, ModelResponse, ProviderHealth,
+};
 pub use self::openai::OpenAi;
 pub use self::provider::Provider;
 pub use self::request::{Content, Message, ModelRequest, Part, Role};

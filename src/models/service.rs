@@ -19,13 +19,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+use crate::BoxError;
+
 use super::error::{ModelError, ModelErrorKind};
 use super::provider::Provider;
 use super::request::ModelRequest;
 use super::response::Completion;
 use super::transport;
-
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The largest answer that is read by default: hundreds of times the longest text that a model
 /// writes, and still nothing that fills a server's memory.

@@ -5,9 +5,9 @@ use std::io;
 
 use http_body_util::LengthLimitError;
 
-use super::error::{ModelError, ModelErrorKind};
+use crate::BoxError;
 
-type BoxError = Box<dyn Error + Send + Sync>;
+use super::error::{ModelError, ModelErrorKind};
 
 /// An error in place of a response.
 ///

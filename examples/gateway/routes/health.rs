@@ -1,0 +1,49 @@
+//! `GET /health`, and `/metrics`: what is known, at no provider's cost.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tower_breaker::models::ProviderHealth;
+
+use super::error::ApiError;
+use crate::stack::App;
+
+pub(crate) fn health() -> Router<App> {
+    Router::new()
+        .route("/health", get(providers))
+        .route("/health/live", get(StatusCode::OK))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(metrics))
+}
+
+/// Every provider by its name.
+async fn providers(State(app): State<App>) -> Json<BTreeMap<String, ProviderHealth>> {
+    Json(app.manager.health_check())
+}
+
+/// Whether a request could be answered: one available circuit is enough.
+async fn ready(State(app): State<App>) -> StatusCode {
+    if app
+        .manager
+        .circuits()
+        .any(|(_, circuit)| circuit.is_available())
+    {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
+}
+
+async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
+    let text = app
+        .metrics
+        .render(&app.manager)
+        .map_err(|error| ApiError::internal(format!("the metrics can not be written: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
+}

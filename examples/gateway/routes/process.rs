@@ -1,0 +1,20 @@
+//! `POST /v1/process`: the gateway's own form of a request, and the answer with all its metadata.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use tower_breaker::models::ModelRequest;
+
+use super::{ask, error::ApiError, read, tell_who_answered};
+use crate::stack::App;
+
+pub(super) async fn process(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
+    let request: ModelRequest = read::json(body).await?;
+    let answer = ask(&app, request).await?;
+    let mut response = Json(&answer).into_response();
+    tell_who_answered(&answer, &mut response);
+    Ok(response)
+}

@@ -1,0 +1,65 @@
+//! Reading request bodies: bounded in size and time, with errors that name the field.
+
+use axum::body::{Body, Bytes};
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+
+use super::error::ApiError;
+use crate::stack::{BODY_LIMIT, BODY_TIMEOUT};
+
+/// How much of a body that is too large is read and thrown away before the answer. A client that
+/// is still sending when the connection closes may never see why.
+const DRAIN_LIMIT: usize = 8 * BODY_LIMIT;
+
+/// The body as JSON of this type.
+pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+    let body = tokio::time::timeout(BODY_TIMEOUT, whole(body))
+        .await
+        .map_err(|_| {
+            ApiError::too_slow(format!("the body did not arrive within {BODY_TIMEOUT:?}"))
+        })??;
+    if body.is_empty() {
+        return Err(ApiError::invalid(None, "the body is empty, expected JSON"));
+    }
+    let deserializer = &mut serde_json::Deserializer::from_slice(&body);
+    let value = serde_path_to_error::deserialize(&mut *deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
+        if error.is_data() && path != "." {
+            ApiError::invalid(path.clone(), format!("{path}: {error}"))
+        } else if error.is_data() {
+            ApiError::invalid(None, error.to_string())
+        } else {
+            ApiError::invalid(None, format!("the body is not JSON: {error}"))
+        }
+    })?;
+    deserializer
+        .end()
+        .map_err(|error| ApiError::invalid(None, format!("the body is not JSON: {error}")))?;
+    Ok(value)
+}
+
+async fn whole(mut body: Body) -> Result<Bytes, ApiError> {
+    let mut kept = Vec::new();
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| ApiError::invalid(None, format!("the body broke off: {error}")))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        if seen <= BODY_LIMIT {
+            kept.extend_from_slice(&data);
+        } else if seen > DRAIN_LIMIT {
+            break;
+        }
+    }
+    if seen > BODY_LIMIT {
+        let limit = BODY_LIMIT / (1024 * 1024);
+        return Err(ApiError::too_large(format!(
+            "the body is larger than the limit of {limit} MiB"
+        )));
+    }
+    Ok(kept.into())
+}
