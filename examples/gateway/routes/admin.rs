@@ -18,6 +18,8 @@ use crate::stack::App;
 pub(crate) fn admin(app: App) -> Router<App> {
     Router::new()
         .route("/circuit-breakers/reset", post(reset))
+        // Before the guard: what exists here is not told to strangers either.
+        .fallback(super::not_found)
         .layer(middleware::from_fn_with_state(app, guard))
 }
 
