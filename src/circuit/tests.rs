@@ -12,6 +12,8 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::*;
 
+mod model;
+
 const SECOND: Duration = Duration::from_secs(1);
 
 fn config() -> CircuitBreakerConfigBuilder {

@@ -1,0 +1,580 @@
+//! The circuit against a model that is too simple to be wrong: lists of what happened, from which
+//! everything is worked out anew whenever it is asked for.
+//!
+//! `TOWER_BREAKER_MODEL_CASES` sets the number of cases; the default is a few thousand.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::*;
+
+/// The contract of the time window: it slides in this many steps.
+const STEPS: u128 = 300;
+
+// ===== the model =====
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    Closed,
+    Open { until: Duration },
+    HalfOpen { since: Duration },
+    ForcedOpen,
+    Disabled,
+}
+
+/// A call that was admitted.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    generation: usize,
+    started: Duration,
+}
+
+/// A call that settled in the state that admitted it.
+#[derive(Debug, Clone, Copy)]
+struct Settled {
+    generation: usize,
+    at: Duration,
+    outcome: Outcome,
+    slow: bool,
+    probe: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Reserved {
+    generation: usize,
+    id: usize,
+    until: Duration,
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Totals {
+    successful: u64,
+    failed: u64,
+    ignored: u64,
+    rejected: u64,
+    cancelled: u64,
+    timed_out: u64,
+    slow: u64,
+    opened: u64,
+    recoveries: u64,
+    failed_recoveries: u64,
+}
+
+#[derive(Debug)]
+struct Model {
+    config: CircuitBreakerConfig,
+    now: Duration,
+    state: State,
+    generation: usize,
+    reason: Option<TripReason>,
+    /// Everything that settled in its own generation and was not ignored, oldest first.
+    settled: Vec<Settled>,
+    /// What lies before this in `settled` was cleared away.
+    cleared: usize,
+    in_flight: Vec<Call>,
+    reserved: Vec<Reserved>,
+    reservations: usize,
+    totals: Totals,
+}
+
+impl Model {
+    fn new(config: CircuitBreakerConfig) -> Self {
+        Self {
+            config,
+            now: Duration::ZERO,
+            state: State::Closed,
+            generation: 0,
+            reason: None,
+            settled: Vec::new(),
+            cleared: 0,
+            in_flight: Vec::new(),
+            reserved: Vec::new(),
+            reservations: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    fn step(&self, at: Duration) -> u128 {
+        at.as_nanos() / self.config.monitoring_period().as_nanos().div_ceil(STEPS)
+    }
+
+    /// What settled within the window. Probes are not part of it: they decide by themselves.
+    fn window(&self) -> Vec<Settled> {
+        let recent =
+            |call: &&Settled| !call.probe && self.step(self.now) - self.step(call.at) < STEPS;
+        self.settled[self.cleared..]
+            .iter()
+            .filter(recent)
+            .copied()
+            .collect()
+    }
+
+    fn run(&self) -> usize {
+        let newest_first = self.settled[self.cleared..].iter().rev();
+        newest_first
+            .take_while(|call| call.outcome != Outcome::Success)
+            .count()
+    }
+
+    fn rate(&self, of: impl Fn(&Settled) -> bool) -> f64 {
+        let window = self.window();
+        match window.len() {
+            0 => 0.0,
+            all => window.iter().filter(|call| of(call)).count() as f64 / all as f64,
+        }
+    }
+
+    fn error_rate(&self) -> f64 {
+        self.rate(|call| call.outcome != Outcome::Success)
+    }
+
+    fn slow_rate(&self) -> f64 {
+        self.rate(|call| call.slow)
+    }
+
+    fn asked(&self, outcome: Outcome) -> Option<Duration> {
+        match outcome {
+            Outcome::Failure {
+                retry_after: Some(wait),
+            } if self.config.retry_after() != RetryAfterPolicy::Ignore && !wait.is_zero() => {
+                Some(wait.min(self.config.retry_after_cap()))
+            }
+            _ => None,
+        }
+    }
+
+    fn probes(&self) -> (usize, usize) {
+        let of = |wanted: bool| {
+            let probes = self
+                .settled
+                .iter()
+                .filter(|c| c.generation == self.generation);
+            probes
+                .filter(|c| (c.outcome == Outcome::Success && !c.slow) == wanted)
+                .count()
+        };
+        (of(true), of(false))
+    }
+
+    fn running(&self) -> usize {
+        self.in_flight
+            .iter()
+            .filter(|call| call.generation == self.generation)
+            .count()
+    }
+
+    fn leases(&self) -> Vec<Reserved> {
+        let live = |r: &&Reserved| r.generation == self.generation && self.now < r.until;
+        self.reserved.iter().filter(live).copied().collect()
+    }
+
+    fn free(&self) -> usize {
+        let (good, bad) = self.probes();
+        let taken = good + bad + self.running() + self.leases().len();
+        (self.config.half_open_requests() as usize).saturating_sub(taken)
+    }
+
+    fn change(&mut self, state: State, reason: Option<TripReason>) {
+        self.state = state;
+        self.generation += 1;
+        if !matches!(state, State::HalfOpen { .. }) {
+            self.reason = reason;
+        }
+    }
+
+    fn open(&mut self, wait: Duration, reason: TripReason) {
+        self.totals.opened += 1;
+        self.change(
+            State::Open {
+                until: self.now + wait,
+            },
+            Some(reason),
+        );
+    }
+
+    fn close(&mut self) {
+        self.cleared = self.settled.len();
+        self.change(State::Closed, None);
+    }
+
+    fn expire(&mut self) {
+        match self.state {
+            State::Open { until } if self.now >= until => {
+                self.change(State::HalfOpen { since: self.now }, None);
+            }
+            State::HalfOpen { since } if self.now >= since + self.config.half_open_timeout() => {
+                self.totals.failed_recoveries += 1;
+                self.open(self.config.reset_timeout(), TripReason::HalfOpenTimeout);
+            }
+            _ => {}
+        }
+    }
+
+    /// Admits a call, with a reservation if it has one.
+    fn acquire(&mut self, lease: Option<usize>) -> Option<Call> {
+        self.expire();
+        let spent = lease.is_some_and(|id| self.leases().iter().any(|held| held.id == id));
+        let admitted = match self.state {
+            State::Closed | State::Disabled => true,
+            State::Open { .. } | State::ForcedOpen => false,
+            State::HalfOpen { .. } => spent || self.free() > 0,
+        };
+        if let Some(id) = lease {
+            self.reserved.retain(|held| held.id != id);
+        }
+        if !admitted {
+            self.totals.rejected += 1;
+            return None;
+        }
+        let call = Call {
+            generation: self.generation,
+            started: self.now,
+        };
+        self.in_flight.push(call);
+        Some(call)
+    }
+
+    fn reserve(&mut self) -> Option<Option<usize>> {
+        self.expire();
+        match self.state {
+            State::Closed | State::Disabled => Some(None),
+            State::Open { .. } | State::ForcedOpen => None,
+            State::HalfOpen { .. } if self.free() == 0 => None,
+            State::HalfOpen { .. } => {
+                self.reservations += 1;
+                self.reserved.push(Reserved {
+                    generation: self.generation,
+                    id: self.reservations,
+                    until: self.now + self.config.probe_lease(),
+                });
+                Some(Some(self.reservations))
+            }
+        }
+    }
+
+    fn settle(&mut self, index: usize, end: End) {
+        let call = self.in_flight.remove(index);
+        let ran = self.now - call.started;
+        let outcome = match end {
+            End::Outcome(outcome) => outcome,
+            End::TimedOut => Outcome::FAILURE,
+            End::Dropped => match self.config.on_cancel() {
+                OnCancel::FailAfter(least) if ran >= least => Outcome::FAILURE,
+                _ => Outcome::Ignored,
+            },
+        };
+        let slow = outcome != Outcome::Ignored
+            && self
+                .config
+                .slow_call_duration()
+                .is_some_and(|slow| ran >= slow);
+        self.totals.cancelled += u64::from(end == End::Dropped);
+        self.totals.timed_out += u64::from(end == End::TimedOut);
+        self.totals.slow += u64::from(slow);
+        match outcome {
+            Outcome::Success => self.totals.successful += 1,
+            Outcome::Failure { .. } => self.totals.failed += 1,
+            Outcome::Ignored => self.totals.ignored += 1,
+        }
+        if call.generation != self.generation || outcome == Outcome::Ignored {
+            return;
+        }
+        let half_open = matches!(self.state, State::HalfOpen { .. });
+        self.settled.push(Settled {
+            generation: self.generation,
+            at: self.now,
+            outcome,
+            slow,
+            probe: half_open,
+        });
+        let wait = self
+            .config
+            .reset_timeout()
+            .max(self.asked(outcome).unwrap_or_default());
+        if half_open {
+            let (good, bad) = self.probes();
+            let needed = self.config.half_open_success_threshold() as usize;
+            let decided =
+                good >= needed || bad > self.config.half_open_requests() as usize - needed;
+            if good >= needed {
+                self.totals.recoveries += 1;
+                self.close();
+            } else if decided {
+                self.totals.failed_recoveries += 1;
+                self.open(wait, TripReason::ProbeFailed);
+            }
+        } else if self.state == State::Closed {
+            let volume = self.window().len() >= self.config.volume_threshold() as usize;
+            let reached = |rate: f64, percentage: Option<u8>| {
+                volume && percentage.is_some_and(|p| rate * 100.0 >= f64::from(p) - 1e-9)
+            };
+            let in_a_row = self.config.failure_threshold();
+            if in_a_row.is_some_and(|most| self.run() >= most as usize) {
+                self.open(wait, TripReason::ConsecutiveFailures);
+            } else if reached(self.error_rate(), self.config.error_threshold_percentage()) {
+                self.open(wait, TripReason::ErrorRate);
+            } else if reached(self.slow_rate(), self.config.slow_call_percentage()) {
+                self.open(wait, TripReason::SlowCalls);
+            } else if let (RetryAfterPolicy::Open, Some(asked)) =
+                (self.config.retry_after(), self.asked(outcome))
+            {
+                self.open(asked, TripReason::RetryAfter);
+            }
+        }
+    }
+
+    fn manual(&mut self, manual: Manual) {
+        match (manual, self.state) {
+            (Manual::Reset, State::Closed) => {
+                self.cleared = self.settled.len();
+                self.generation += 1;
+            }
+            (Manual::Reset, _) => self.close(),
+            (Manual::ForceOpen, State::ForcedOpen) | (Manual::Disable, State::Disabled) => {}
+            (Manual::ForceOpen, _) => {
+                self.totals.opened += 1;
+                self.change(State::ForcedOpen, Some(TripReason::Forced));
+            }
+            (Manual::Disable, _) => self.change(State::Disabled, None),
+        }
+    }
+
+    fn is_available(&self) -> bool {
+        match self.state {
+            State::Closed | State::Disabled => true,
+            State::Open { until } => self.now >= until,
+            State::ForcedOpen => false,
+            State::HalfOpen { since } => {
+                self.now < since + self.config.half_open_timeout() && self.free() > 0
+            }
+        }
+    }
+}
+
+// ===== what may happen =====
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum End {
+    Outcome(Outcome),
+    TimedOut,
+    Dropped,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Manual {
+    Reset,
+    ForceOpen,
+    Disable,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Acquire,
+    /// Ends one of the calls in flight.
+    Settle(prop::sample::Index, End),
+    Reserve,
+    /// Calls with one of the reservations, lapsed ones too.
+    Spend(prop::sample::Index),
+    Release(prop::sample::Index),
+    Advance(Duration),
+    Manual(Manual),
+}
+
+fn end() -> impl Strategy<Value = End> {
+    let wait = prop_oneof![0_u64..4, Just(40)];
+    prop_oneof![
+        6 => Just(End::Outcome(Outcome::Success)),
+        6 => Just(End::Outcome(Outcome::FAILURE)),
+        1 => wait.prop_map(|wait| End::Outcome(Outcome::Failure {
+            retry_after: Some(Duration::from_secs(wait)),
+        })),
+        1 => Just(End::Outcome(Outcome::Ignored)),
+        1 => Just(End::TimedOut),
+        2 => Just(End::Dropped),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let index = || any::<prop::sample::Index>();
+    let manual = prop_oneof![
+        3 => Just(Manual::Reset),
+        1 => Just(Manual::ForceOpen),
+        1 => Just(Manual::Disable),
+    ];
+    let time = prop_oneof![0_u64..50, 0_u64..3_000, Just(1_000), 0_u64..30_000];
+    prop_oneof![
+        40 => Just(Step::Acquire),
+        40 => (index(), end()).prop_map(|(index, end)| Step::Settle(index, end)),
+        6 => Just(Step::Reserve),
+        6 => index().prop_map(Step::Spend),
+        3 => index().prop_map(Step::Release),
+        20 => time.prop_map(|millis| Step::Advance(Duration::from_millis(millis))),
+        1 => manual.prop_map(Step::Manual),
+    ]
+}
+
+fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
+    let seconds = |most: u64| (1..=most).prop_map(Duration::from_secs);
+    let rules = (
+        prop::option::of(1_u32..6),
+        prop::option::of(1_u8..=100),
+        1_u32..8,
+        seconds(20),
+    );
+    let open = (seconds(10), 1_u32..5, 0_u32..5, seconds(10));
+    let retry_after = prop_oneof![
+        Just(RetryAfterPolicy::Ignore),
+        Just(RetryAfterPolicy::Extend),
+        Just(RetryAfterPolicy::Open),
+    ];
+    let on_cancel = prop_oneof![
+        Just(OnCancel::Ignore),
+        seconds(2).prop_map(OnCancel::FailAfter),
+    ];
+    let slow = prop::option::of((seconds(2), prop::option::of(1_u8..=100)));
+    (rules, open, retry_after, on_cancel, slow).prop_map(
+        |(rules, open, retry_after, on_cancel, slow)| {
+            let (run, rate, volume, period) = rules;
+            let (reset, probes, needed, turn) = open;
+            CircuitBreakerConfig::builder()
+                .failure_threshold(run)
+                .error_threshold_percentage(rate)
+                .volume_threshold(volume)
+                .monitoring_period(period)
+                .reset_timeout(reset)
+                .half_open_requests(probes)
+                .half_open_success_threshold((needed > 0).then_some(needed.min(probes)))
+                .half_open_timeout(turn)
+                .retry_after(retry_after)
+                .retry_after_cap(Duration::from_secs(30))
+                .on_cancel(on_cancel)
+                .slow_call_duration(slow.map(|(duration, _)| duration))
+                .slow_call_percentage(slow.and_then(|(_, percentage)| percentage))
+                .build()
+                .expect("these are all within their ranges")
+        },
+    )
+}
+
+// ===== both side by side =====
+
+fn compare(circuit: &Circuit, model: &Model) {
+    let seen = circuit.metrics();
+    let expected_state = match model.state {
+        State::Closed => CircuitState::Closed,
+        State::Open { .. } => CircuitState::Open,
+        State::HalfOpen { .. } => CircuitState::HalfOpen,
+        State::ForcedOpen => CircuitState::ForcedOpen,
+        State::Disabled => CircuitState::Disabled,
+    };
+    assert_eq!(seen.current_state, expected_state);
+    assert_eq!(seen.trip_reason, model.reason);
+    assert_eq!(circuit.is_available(), model.is_available());
+    let totals = Totals {
+        successful: seen.successful_requests,
+        failed: seen.failed_requests,
+        ignored: seen.ignored_requests,
+        rejected: seen.rejected_requests,
+        cancelled: seen.cancelled_requests,
+        timed_out: seen.timed_out_requests,
+        slow: model.totals.slow,
+        opened: seen.opened_total,
+        recoveries: seen.recoveries_total,
+        failed_recoveries: seen.failed_recoveries_total,
+    };
+    assert_eq!(totals, model.totals);
+    assert_eq!(seen.in_flight, model.in_flight.len() as u64);
+    let settled = totals.successful + totals.failed + totals.ignored;
+    assert_eq!(seen.total_requests, settled + seen.in_flight);
+    assert!((seen.error_rate - model.error_rate()).abs() < 1e-9);
+    if let Some(slow_rate) = seen.slow_rate {
+        assert_eq!(seen.slow_requests, Some(model.totals.slow));
+        assert!((slow_rate - model.slow_rate()).abs() < 1e-9);
+    }
+    if let State::Open { until } = model.state {
+        assert_eq!(seen.retry_after, Some(until.saturating_sub(model.now)));
+    }
+}
+
+fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
+    let clock = ManualClock::new();
+    let circuit = Circuit::with_clock(config.clone(), clock.clone());
+    let mut model = Model::new(config);
+    let mut permits = Vec::new();
+    let mut leases = Vec::new();
+    for step in steps {
+        match step {
+            Step::Acquire => {
+                let permit = circuit.try_acquire();
+                assert_eq!(permit.is_ok(), model.acquire(None).is_some());
+                permits.extend(permit);
+            }
+            Step::Settle(index, end) if !permits.is_empty() => {
+                let index = index.index(permits.len());
+                let permit = permits.remove(index);
+                match end {
+                    End::Outcome(outcome) => permit.settle(outcome),
+                    End::TimedOut => permit.timed_out(),
+                    End::Dropped => drop(permit),
+                }
+                model.settle(index, end);
+            }
+            Step::Reserve => match (circuit.try_reserve(None), model.reserve()) {
+                (Some(Some(lease)), Some(Some(id))) => leases.push((lease, id)),
+                (real, expected) => {
+                    assert_eq!(real.is_some(), expected.is_some());
+                    assert_eq!(real.flatten().is_some(), expected.flatten().is_some());
+                }
+            },
+            Step::Spend(index) if !leases.is_empty() => {
+                let (lease, id) = leases.remove(index.index(leases.len()));
+                let permit = circuit.acquire(Some(lease));
+                assert_eq!(permit.is_ok(), model.acquire(Some(id)).is_some());
+                permits.extend(permit);
+            }
+            Step::Release(index) if !leases.is_empty() => {
+                let (lease, id) = leases.remove(index.index(leases.len()));
+                circuit.release(lease);
+                model.reserved.retain(|held| held.id != id);
+            }
+            Step::Settle(..) | Step::Spend(_) | Step::Release(_) => {}
+            Step::Advance(by) => {
+                clock.advance(by);
+                model.now += by;
+            }
+            Step::Manual(manual) => {
+                match manual {
+                    Manual::Reset => circuit.reset(),
+                    Manual::ForceOpen => circuit.force_open(),
+                    Manual::Disable => circuit.disable(),
+                }
+                model.manual(manual);
+            }
+        }
+        compare(&circuit, &model);
+    }
+    // What is left in flight is dropped before the circuit is compared for the last time.
+    while let Some(permit) = permits.pop() {
+        drop(permit);
+        model.settle(permits.len(), End::Dropped);
+    }
+    compare(&circuit, &model);
+}
+
+fn cases() -> u32 {
+    let cases = std::env::var("TOWER_BREAKER_MODEL_CASES").ok();
+    cases.map_or(2_000, |cases| cases.parse().expect("a number of cases"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn b2_to_b14_the_circuit_equals_the_model(
+        config in config(),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        check(config, steps);
+    }
+}
