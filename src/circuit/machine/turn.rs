@@ -1,0 +1,52 @@
+//! A half-open turn: so many probes, and who has them.
+
+use crate::circuit::{config::CircuitBreakerConfig, waiters::WaiterId};
+
+/// One half-open turn. `leases + running + successes + failures` never exceeds
+/// `half_open_requests`.
+#[derive(Debug)]
+pub(super) struct Turn {
+    pub(super) ends: u64,
+    /// Permits that ready services keep for calls to come.
+    pub(super) leases: Vec<Lease>,
+    /// Probes in flight.
+    pub(super) running: u32,
+    pub(super) successes: u32,
+    pub(super) failures: u32,
+}
+
+/// A half-open permit that is reserved for a call to come, until it lapses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lease {
+    pub(super) generation: u64,
+    pub(super) id: WaiterId,
+    pub(super) until: u64,
+}
+
+impl Turn {
+    /// Permits to be had at `now`.
+    pub(super) fn free(&self, config: &CircuitBreakerConfig, now: u64) -> u32 {
+        let leased = self.leases.iter().filter(|lease| now < lease.until).count();
+        let taken = self.running + self.successes + self.failures;
+        let left = config.half_open_requests.saturating_sub(taken);
+        left.saturating_sub(u32::try_from(leased).unwrap_or(u32::MAX))
+    }
+
+    /// Ends a lease. False if it has lapsed or is of another turn.
+    pub(super) fn take(&mut self, lease: Lease, generation: u64) -> bool {
+        let held = self.leases.iter().position(|held| *held == lease);
+        match held {
+            Some(held) if lease.generation == generation => {
+                self.leases.swap_remove(held);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// When, by time alone, a permit may come free.
+    pub(super) fn next_change(&self) -> u64 {
+        let lapses = self.leases.iter().map(|lease| lease.until);
+        lapses.fold(self.ends, u64::min)
+    }
+}
