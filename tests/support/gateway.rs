@@ -1,62 +1,22 @@
 //! The gateway example as a child process.
 
 use std::{
-    env,
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
 };
 
 use tokio::sync::watch;
 
-use super::{PATIENCE, eventually};
-
-/// What the child keeps of the environment; everything else, keys and proxies above all, would let the machine
-/// decide what a test sees. Windows can't open sockets without the first, coverage needs the second.
-const KEPT: [&str; 2] = ["SYSTEMROOT", "LLVM_PROFILE_FILE"];
+use super::{PATIENCE, eventually, example};
 
 /// The line with which the gateway tells its address.
 const LISTENING: &str = "gateway listening on ";
 
-/// The example's binary, which cargo puts beside the folder of the test that runs.
-///
-/// # Panics
-///
-/// When it hasn't been built: `cargo test` builds it, `cargo test --test NAME` doesn't.
-pub fn binary() -> PathBuf {
-    let test = env::current_exe().expect("a test knows its own path");
-    let profile = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .expect("a test is in the profile's `deps`");
-    let binary = profile
-        .join("examples")
-        .join("gateway")
-        .with_extension(env::consts::EXE_EXTENSION);
-    assert!(
-        binary.is_file(),
-        "{} is missing: run `cargo build --example gateway` first",
-        binary.display()
-    );
-    binary
-}
-
 /// A command that would run the gateway with nothing of this machine's environment: for `--help`, `--check` and
 /// whatever else ends by itself.
 pub fn command() -> Command {
-    let mut command = Command::new(binary());
-    // Escape codes would only be in the way of whoever searches the output.
-    command
-        .env_clear()
-        .env("NO_COLOR", "1")
-        .stdin(Stdio::null());
-    for name in KEPT {
-        if let Some(value) = env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    command
+    example::command("gateway")
 }
 
 /// A running gateway. It is killed when this is dropped.

@@ -1,4 +1,4 @@
-//! What the gateway's tests have in common: the gateway as a child process, and a small HTTP client.
+//! What tests have in common: the examples and above all the gateway as child processes, and a small HTTP client.
 //!
 //! All of it waits in real time on real sockets, so it doesn't go together with tokio's paused clock.
 #![allow(
@@ -7,6 +7,7 @@
     reason = "each test file is a crate of its own, uses its own part of this, and nothing can reach into it"
 )]
 
+pub mod example;
 pub mod gateway;
 pub mod http;
 
