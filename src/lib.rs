@@ -1,4 +1,84 @@
-//! A circuit breaker for Tower.
+//! A circuit breaker for Tower, a fallback over several services, and a manager for language models
+//! that stand in for one another.
+//!
+//! A circuit breaker watches the calls to one dependency. While they go well, the circuit is
+//! *closed* and lets everything through. When the dependency fails, it *opens*: calls are turned
+//! away at once, so that callers don't wait for what would fail anyway, and the dependency gets
+//! the rest to recover. After a while it is *half-open*: a few calls go through as probes, and
+//! close it or open it again.
+//!
+//! # Quick start
+//!
+//! ```
+//! use std::{io, time::Duration};
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//! use tower_breaker::{BoxError, CircuitBreakerConfig, CircuitBreakerLayer, Error};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), BoxError> {
+//! let config = CircuitBreakerConfig::builder()
+//!     .failure_threshold(5) // opens after five failures in a row,
+//!     .reset_timeout(Duration::from_secs(30)) // tries again half a minute later,
+//!     .timeout(Duration::from_secs(2)) // and counts a call that takes longer as a failure
+//!     .build()?;
+//! let breaker = CircuitBreakerLayer::new(config).fail_fast();
+//! let circuit = breaker.circuit().clone();
+//!
+//! let mut greeter = ServiceBuilder::new()
+//!     .layer(breaker)
+//!     .service_fn(async |name: &'static str| Ok::<_, io::Error>(format!("hello, {name}")));
+//!
+//! match greeter.ready().await?.call("world").await {
+//!     Ok(greeting) => println!("{greeting}"),
+//!     Err(Error::Open(open)) => println!("not now: {open}"),
+//!     Err(Error::Timeout(timeout)) => println!("too late: {timeout}"),
+//!     Err(Error::Inner(error)) => println!("it failed: {error}"),
+//!     Err(error) => return Err(error.into()),
+//! }
+//! assert_eq!(circuit.metrics().successful_requests, 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The circuit belongs to the layer: its clones, and all services that they make, share one. The
+//! defaults suit a slow, remote dependency; [`CircuitBreakerConfigBuilder`] tells each.
+//!
+//! # Modes
+//!
+//! | mode | while the circuit is open | for |
+//! |---|---|---|
+//! | [`CircuitBreakerLayer::new`] | `poll_ready` is pending, and wakes when a probe may go | `Balance`, `Buffer`, `LoadShed`, [`Fallback`]: whoever steers by readiness |
+//! | [`.fail_fast()`](CircuitBreakerLayer::fail_fast) | `call` returns [`Error::Open`] at once | clients, servers |
+//! | [`.http()`](CircuitBreakerLayer::http) | `call` answers `503` with `Retry-After` at once, and `504` on a timeout | axum and other HTTP servers |
+//!
+//! The [`service`] module says why, and what that means for a server.
+//!
+//! # Where to go next
+//!
+//! - [`circuit`]: the state machine by itself, which works without Tower too. [`Circuit`] is the
+//!   handle for metrics, events and manual control.
+//! - [`service`]: the middleware, its readiness and its errors.
+//! - [`classify`]: what counts as a failure.
+//! - [`fallback`]: a chain of services; the first that is available answers.
+//! - [`models`]: language models that fall back on one another.
+//! - The repository's `examples`: `client`, `axum` and `fallback` are short, `gateway` is a whole
+//!   server.
+//!
+//! # Features
+//!
+//! All but `full` are on by default; `default-features = false` leaves the breaker itself.
+//!
+//! | feature | brings |
+//! |---|---|
+//! | `tokio` | a [`DefaultClock`] that follows tokio's paused time; without it, std's clock |
+//! | `http` | [`.http()`](CircuitBreakerLayer::http), [`HttpClassifier`], and a policy for [`Fallback`] over HTTP |
+//! | `fallback` | the [`fallback`] module |
+//! | `serde` | [`CircuitBreakerConfig`] read and written, metrics and events written |
+//! | `models` | the [`models`] module; needs `fallback`, `http` and `serde` |
+//! | `client` | a ready-made HTTPS client for it; needs `models` |
+//! | `full` | everything |
+//!
+//! Waiting and deadlines always need a tokio runtime with its timer enabled.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
@@ -31,3 +111,8 @@ pub use self::{classify::HttpClassifier, rejected::Rejected};
 
 /// An error of any type, as Tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Has the README's code compiled and run.
+#[cfg(all(doctest, feature = "http"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
