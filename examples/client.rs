@@ -53,16 +53,18 @@ async fn main() -> Result<(), BoxError> {
 
     println!("# the server breaks");
     BROKEN.store(true, Ordering::Relaxed);
-    let wait = loop {
+    let mut wait = Duration::ZERO;
+    for _ in 0..4 {
         match send(&mut client, &url).await {
             Ok(status) => println!("{status}"),
             Err(Error::Open(open)) => {
                 println!("not sent: {open}");
-                break open.retry_after.unwrap_or_default();
+                // `None` if no time will change it: somebody forced the circuit open.
+                wait = open.retry_after.unwrap_or_default();
             }
             Err(error) => return Err(error.into()),
         }
-    };
+    }
 
     println!("# the server recovers, and we come back when we were told to");
     BROKEN.store(false, Ordering::Relaxed);

@@ -6,23 +6,27 @@
 
 mod support;
 
-use support::example;
+use support::{PATIENCE, example};
+use tokio::process::Command;
 
 /// What the example prints, once it has ended well.
-#[track_caller]
-fn lines(name: &str) -> Vec<String> {
-    let output = example::command(name).output().unwrap();
-    let stdout = String::from_utf8(output.stdout).unwrap();
+async fn lines(name: &str) -> Vec<String> {
+    let mut command = Command::from(example::command(name));
+    let ended = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await;
+    let output = ended
+        .unwrap_or_else(|_| panic!("{name} does not end"))
+        .expect("the example's binary runs");
+    let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stdout}{stderr}");
     assert_eq!(stderr, "");
     stdout.lines().map(str::to_owned).collect()
 }
 
-#[test]
+#[tokio::test]
 #[cfg(feature = "http")]
-fn client_goes_through_all_states() {
-    let mut lines = lines("client");
+async fn client_goes_through_all_states() {
+    let mut lines = lines("client").await;
     let rejection = lines.remove(7);
     assert!(
         rejection
@@ -48,11 +52,11 @@ fn client_goes_through_all_states() {
     );
 }
 
-#[test]
+#[tokio::test]
 #[cfg(feature = "http")]
-fn axum_answers_for_a_dependency_that_is_down() {
+async fn axum_answers_for_a_dependency_that_is_down() {
     assert_eq!(
-        lines("axum"),
+        lines("axum").await,
         [
             "# the database is up",
             "GET /orders: 200 OK, 3 orders",
@@ -70,11 +74,11 @@ fn axum_answers_for_a_dependency_that_is_down() {
     );
 }
 
-#[test]
+#[tokio::test]
 #[cfg(feature = "fallback")]
-fn fallback_has_the_first_available_link_answer() {
+async fn fallback_has_the_first_available_link_answer() {
     assert_eq!(
-        lines("fallback"),
+        lines("fallback").await,
         [
             "# all is well",
             "Bergen: 17 degrees, rain at noon",
