@@ -33,7 +33,6 @@
 //!     Err(Error::Open(open)) => println!("not now: {open}"),
 //!     Err(Error::Timeout(timeout)) => println!("too late: {timeout}"),
 //!     Err(Error::Inner(error)) => println!("it failed: {error}"),
-//!     Err(error) => return Err(error.into()),
 //! }
 //! assert_eq!(circuit.metrics().successful_requests, 1);
 //! # Ok(())

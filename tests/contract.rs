@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Wake},
     time::Duration,
 };
 
@@ -241,6 +241,52 @@ async fn t3_a_dropped_waiter_leaves_nothing_behind() {
     drop(gone);
     layer.circuit().reset();
     assert!(stays.is_woken());
+
+    let waker = Arc::new(CountWakes::default());
+    let mut gone = layer.layer(Strict::default());
+    layer.circuit().force_open();
+    let poll = gone.poll_ready(&mut Context::from_waker(&waker.clone().into()));
+    assert_pending!(poll);
+    assert!(Arc::strong_count(&waker) > 1, "its waker is registered");
+    drop(gone);
+    assert_eq!(Arc::strong_count(&waker), 1);
+}
+
+#[derive(Default)]
+struct CountWakes(AtomicUsize);
+
+impl Wake for CountWakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct PanicsOnWake;
+
+impl Wake for PanicsOnWake {
+    fn wake(self: Arc<Self>) {
+        panic!("expected: a waker panics");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_a_waker_that_panics_costs_nobody_else_a_wake_up_or_an_event() {
+    let layer = layer();
+    let heard = Arc::new(AtomicUsize::new(0));
+    let counted = heard.clone();
+    layer.circuit().on_state_change(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    layer.circuit().force_open();
+    let mut panics = layer.layer(Strict::default());
+    let poll = panics.poll_ready(&mut Context::from_waker(&Arc::new(PanicsOnWake).into()));
+    assert_pending!(poll);
+    let mut stays = mock::Spawn::new(layer.layer(Strict::default()));
+    assert_pending!(stays.poll_ready());
+    layer.circuit().reset();
+    assert!(stays.is_woken());
+    layer.circuit().force_open();
+    assert_eq!(heard.load(Ordering::Relaxed), 3);
 }
 
 // ===== T2: failing fast =====
@@ -334,6 +380,22 @@ async fn t2_an_inner_readiness_error_passes_through_as_a_failure() {
     assert_eq!(error.to_string(), "gone");
     assert_eq!(layer.circuit().metrics().failed_requests, 1);
     assert_eq!(layer.circuit().state(), CircuitState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_an_inner_readiness_error_is_no_rejected_call_though_the_circuit_has_opened() {
+    let layer = layer();
+    let (inner, mut handle) = mock::pair::<(), ()>();
+    handle.allow(0);
+    let mut service = mock::Spawn::new(layer.layer(inner));
+    assert_pending!(service.poll_ready());
+    let trips = Arc::new(layer.circuit().clone());
+    handle.send_error("gone");
+    trips.force_open();
+    trips.disable();
+    assert_ready_err!(service.poll_ready());
+    let metrics = layer.circuit().metrics();
+    assert_eq!((metrics.failed_requests, metrics.rejected_requests), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -452,6 +514,22 @@ async fn b7_a_panic_is_a_failure_and_goes_on() {
     assert_eq!(metrics.current_state, CircuitState::Open);
 }
 
+#[test]
+fn b7_a_panic_in_call_is_a_failure_too() {
+    let layer = layer();
+    let mut service = layer.layer(tower::service_fn(|fails: bool| {
+        assert!(!fails, "expected: the dependency panics");
+        ready(Ok::<_, BoxError>(()))
+    }));
+    let call = std::panic::AssertUnwindSafe(|| service.call(true));
+    assert!(std::panic::catch_unwind(call).is_err());
+    let metrics = layer.circuit().metrics();
+    assert_eq!(
+        (metrics.failed_requests, metrics.cancelled_requests),
+        (1, 0)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn b7_being_dropped_by_a_panic_of_ones_caller_is_a_cancellation() {
     let layer = layer();
@@ -484,7 +562,7 @@ fn t6_errors_convert_to_what_they_are() {
     let text = Error::<&str>::Open(open).to_string();
     assert_eq!(
         text,
-        "circuit is open (too many failures in a row), try again in 120.0s"
+        "circuit is open (too many failures in a row), try again in 120s"
     );
 }
 

@@ -562,8 +562,47 @@ async fn f3_a_predicate_decides_what_fails() {
     let mut answer = task::spawn(service.call(req()));
     got(&mut ha).send_error("final");
     let error = assert_ready_err!(answer.poll());
-    assert_eq!(told(error.attempts()), [(0, Answered, None)]);
+    let why = "the error is not one to fall back on";
+    assert_eq!(told(error.attempts()), [(0, Failed, Some(why))]);
     got_none(&mut hb);
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "polled after it was ready")]
+async fn f3_a_future_polled_again_does_not_send_the_request_again() {
+    let (a, mut ha) = backend();
+    let mut service = Spawn::new(Fallback::new(a));
+    assert_ready_ok!(service.poll_ready());
+    let mut answer = task::spawn(service.call(req()));
+    got(&mut ha).send_response("a");
+    assert_ready_ok!(answer.poll());
+    let _ = answer.poll();
+}
+
+#[tokio::test(start_paused = true)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the probe tells its wait from the paused time"
+)]
+async fn f2_patience_with_a_busy_link_does_not_sleep_through_the_recovery_of_a_better_one() {
+    let up_at = tokio::time::Instant::now() + secs(1);
+    let recovers = move || match up_at.checked_duration_since(tokio::time::Instant::now()) {
+        Some(wait) if !wait.is_zero() => Err(Some(wait)),
+        _ => Ok(()),
+    };
+    let ((a, mut ha), (b, _hb), (c, mut hc)) = (backend(), busy_backend(), backend());
+    let chain = Fallback::new_link(a, recovers)
+        .or(b)
+        .or(c)
+        .patience(secs(10));
+    let mut service = Spawn::new(chain);
+    assert_pending!(service.poll_ready());
+    tokio::time::advance(secs(1)).await;
+    assert!(service.is_woken());
+    assert_ready_ok!(service.poll_ready());
+    let _answer = service.call(req());
+    got(&mut ha);
+    got_none(&mut hc);
 }
 
 #[tokio::test(start_paused = true)]

@@ -205,6 +205,10 @@ async fn a_provider_fails_its_circuit_opens_the_other_answers_it_recovers_its_ci
     assert_eq!(attempts("claude", "failed"), 7.0);
     assert_eq!(attempts("claude", "skipped") + 7.0, answered_by("deepseek"));
     assert_eq!(answered_by("claude"), 4.0);
+    assert_eq!(
+        attempts("claude", "skipped"),
+        metrics.value("circuit_breaker_rejected_total{circuit=\"claude\"}")
+    );
     assert_eq!(attempts("deepseek", "answered"), answered_by("deepseek"));
     assert_eq!(
         metrics.value("circuit_breaker_state{circuit=\"claude\",state=\"CLOSED\"}"),
@@ -279,6 +283,12 @@ async fn g6_bad_requests_get_a_4xx_that_names_the_cause_and_cost_no_provider() {
         (r#"{"prompt":"a","stream":true}"#, 400, "stream"),
         (r#"{"prompt":"a","preferredModel":"gpt-9"}"#, 404, "gpt-9"),
         (r#"{"prompt":"a"} x"#, 400, "not JSON"),
+        // Whatever else is wrong with a request for a model that doesn't exist.
+        (
+            r#"{"prompt":"a","stream":true,"preferredModel":"made-up"}"#,
+            404,
+            "made-up",
+        ),
         (huge.as_str(), 413, "8 MiB"),
     ];
     let chat = [
@@ -309,6 +319,11 @@ async fn g6_bad_requests_get_a_4xx_that_names_the_cause_and_cost_no_provider() {
             r#"{"model":"m","messages":[{"role":"user","content":"a"}],"stream":true}"#,
             400,
             "stream",
+        ),
+        (
+            r#"{"model":"m","messages":[{"role":"system","content":"a"},{"role":"user","content":" "}]}"#,
+            400,
+            "messages[1].content",
         ),
         (
             r#"{"model":"m","messages":[{"role":"user","content":"a"}],"tools":[{}]}"#,
@@ -345,6 +360,11 @@ async fn g6_bad_requests_get_a_4xx_that_names_the_cause_and_cost_no_provider() {
         let metrics = &it.health().await[provider]["circuitBreaker"]["metrics"];
         assert_eq!(metrics["failedRequests"], 0, "{metrics}");
     }
+    let metrics = it.metrics().await.0;
+    assert!(
+        !metrics.contains("made-up"),
+        "labels are not for callers to make"
+    );
     assert_eq!(it.answered_by().await, "claude");
 }
 
@@ -481,11 +501,34 @@ async fn g5_admin_asks_for_the_token_where_there_is_one() {
     }
     // Nothing below /admin answers without it, whether it exists or not.
     assert_eq!(http::get(&it.gateway.at("/admin/else")).await.status, 401);
+    // Whoever sends it from elsewhere may: the token is enough.
     let bearer = format!("Bearer {token}");
     let right = [("authorization", bearer.as_str())];
     assert_eq!(http::request("POST", &url, &right, "").await.status, 200);
     let ended = it.gateway.terminate().await;
     assert!(!ended.stdout.contains(token) && !ended.stderr.contains(token));
+}
+
+#[tokio::test]
+async fn g5_admin_without_a_token_is_for_this_machine_and_not_for_web_pages() {
+    let it = Setup::start(&[]).await;
+    let url = it.gateway.at("/admin/circuit-breakers/reset");
+    let own = it.gateway.url().to_owned();
+    for headers in [
+        vec![("origin", "https://evil.example")],
+        vec![("origin", "null")],
+        vec![("host", "evil.example")],
+        vec![("host", "localhost.evil.example:8080")],
+        vec![("x-forwarded-for", "203.0.113.7")],
+        vec![("forwarded", "for=203.0.113.7")],
+    ] {
+        let response = http::request("POST", &url, &headers, "").await;
+        assert_eq!(response.status, 403, "{headers:?}");
+    }
+    for headers in [vec![], vec![("origin", own.as_str())]] {
+        let response = http::request("POST", &url, &headers, "").await;
+        assert_eq!(response.status, 200, "{headers:?}");
+    }
 }
 
 #[tokio::test]
@@ -566,6 +609,10 @@ fn g6_what_is_wrong_with_the_settings_is_told_at_the_start() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(stderr.contains(cause), "{env:?}: {stderr}");
     }
+    let token = ("GATEWAY_ADMIN_TOKEN", "two words");
+    let output = gateway::command().envs([token]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("GATEWAY_ADMIN_TOKEN"), "{stderr}");
     let key = ("ANTHROPIC_API_KEY", "two words");
     let output = gateway::command().envs([key]).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();

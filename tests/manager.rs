@@ -133,7 +133,14 @@ async fn m1_an_open_circuit_is_skipped_and_probed_when_due() {
     }
     assert_eq!(claude.calls(), 3);
     let answer = manager.process_request(ask("big")).await.unwrap();
-    assert_eq!(answer.metadata.attempts[0].outcome, Skipped);
+    let attempt = &answer.metadata.attempts[0];
+    assert_eq!(attempt.outcome, Skipped);
+    assert_eq!(
+        attempt.reason.as_deref(),
+        Some("circuit is open (too many failures in a row), try again in 120s")
+    );
+    let metrics = &manager.health_check()["claude"].circuit_breaker.metrics;
+    assert_eq!(metrics.rejected_requests, 8, "of eleven, three were tried");
 
     claude.fail(None);
     clock.advance(Duration::from_secs(120));
@@ -179,6 +186,58 @@ async fn m1_with_every_circuit_open_the_shortest_wait_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn m1_a_quiet_half_open_circuit_is_not_shut_out_for_ever() {
+    let clock = ManualClock::new();
+    let (manager, claude, _) = pair(&clock);
+    claude.fail(server_error());
+    for _ in 0..3 {
+        manager.process_request(ask("big")).await.unwrap();
+    }
+    claude.fail(None);
+    clock.advance(Duration::from_secs(120));
+    assert_eq!(
+        manager.process_request(ask("big")).await.unwrap().model,
+        "big"
+    );
+    // The turn ends undecided, with nobody there to see it.
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(
+        manager.process_request(ask("big")).await.unwrap().model,
+        "small"
+    );
+    clock.advance(Duration::from_secs(120));
+    for _ in 0..2 {
+        assert_eq!(
+            manager.process_request(ask("big")).await.unwrap().model,
+            "big"
+        );
+    }
+    let health = &manager.health_check()["claude"].circuit_breaker;
+    assert_eq!(health.state, CircuitState::Closed);
+}
+
+#[tokio::test]
+async fn g3_the_next_probe_is_due_at_one_moment_whenever_it_is_asked_for() {
+    let clock = ManualClock::new();
+    let (manager, claude, _) = pair(&clock);
+    claude.fail(server_error());
+    for _ in 0..3 {
+        manager.process_request(ask("big")).await.unwrap();
+    }
+    let due = |manager: &ModelManager| {
+        let health = &manager.health_check()["claude"].circuit_breaker;
+        health
+            .next_probe_at
+            .unwrap()
+            .duration_since(health.since)
+            .unwrap()
+    };
+    assert_eq!(due(&manager), Duration::from_secs(120));
+    clock.advance(Duration::from_secs(100));
+    assert_eq!(due(&manager), Duration::from_secs(120));
+}
+
+#[tokio::test]
 async fn m1_models_of_a_provider_share_its_circuit_unless_they_have_their_own() {
     let provider = Scripted::default();
     let own = CircuitBreakerConfig::builder()
@@ -209,8 +268,8 @@ async fn m1_models_of_a_provider_share_its_circuit_unless_they_have_their_own() 
     assert_eq!(error.kind(), ModelErrorKind::Unavailable);
 
     // M2
-    assert_eq!(manager.circuit_breaker_config("own"), Some(&own));
-    assert_eq!(manager.circuit_breaker_config("a"), Some(&defaults()));
+    assert_eq!(manager.circuit_breaker_config("own"), Some(own));
+    assert_eq!(manager.circuit_breaker_config("a"), Some(defaults()));
     assert_eq!(manager.circuit_breaker_config("none"), None);
     manager.reset_circuit_breakers();
     assert!(
@@ -232,6 +291,9 @@ async fn m4_the_callers_mistake_neither_falls_back_nor_counts() {
         let error = manager.process_request(ask("big")).await.unwrap_err();
         assert_eq!(error.kind(), ModelErrorKind::InvalidRequest);
         assert!(error.message().contains("max_tokens"));
+        let attempt = &error.attempts()[0];
+        assert_eq!(attempt.outcome, Failed);
+        assert!(attempt.reason.as_deref().unwrap().contains("max_tokens"));
     }
     assert_eq!(deepseek.calls(), 0);
     let health = manager.health_check();
@@ -314,6 +376,19 @@ fn names_that_nobody_bears_are_refused() {
     assert_eq!(
         wrong(with(&[("a", a.clone()), ("a", a.clone())])),
         "`models` must have an alias each, no two the same"
+    );
+    assert_eq!(
+        wrong(with(&[("a", a.clone().or("a"))])),
+        "`fallbacks` of `a` name `a` twice"
+    );
+    assert_eq!(
+        wrong(with(&[("p", a.clone().circuit_breaker(defaults()))])),
+        "`models` with circuits of their own need names of their own: `p` is a provider's"
+    );
+    let twice = provider.add_to(with(&[("a", a.clone())]), "p", defaults());
+    assert_eq!(
+        wrong(twice),
+        "`providers` must have a name each, but two are `p`"
     );
     assert_eq!(
         wrong(with(&[("a", a)]).default_model("z")),

@@ -11,6 +11,7 @@ use tower_breaker::{
 
 use crate::{
     Companion, Error,
+    routes::AdminToken,
     simulated::{Kind, Simulated},
 };
 
@@ -79,24 +80,6 @@ pub(crate) struct Upstream<P> {
     pub(crate) model: String,
 }
 
-/// The bearer token of the admin endpoints.
-#[derive(Clone)]
-pub(crate) struct AdminToken(String);
-
-impl AdminToken {
-    /// Compares in a time that doesn't tell how much of it was right.
-    pub(crate) fn is(&self, token: &str) -> bool {
-        use subtle::ConstantTimeEq;
-        self.0.as_bytes().ct_eq(token.as_bytes()).into()
-    }
-}
-
-impl std::fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AdminToken(***)")
-    }
-}
-
 impl Settings {
     /// Puts everything together, and starts simulated providers if no real one is configured.
     pub(crate) async fn new(args: Args) -> Result<(Self, Vec<Companion>), Error> {
@@ -125,7 +108,7 @@ impl Settings {
         let settings = Self {
             listen: args.listen,
             circuit_breaker,
-            admin_token: variable("GATEWAY_ADMIN_TOKEN")?.map(AdminToken),
+            admin_token: admin_token()?,
             claude: claude.map(|provider| Upstream {
                 provider,
                 model: args.anthropic_model,
@@ -172,6 +155,12 @@ fn key(name: &str, has_url: bool) -> Result<Option<ApiKey>, Error> {
     };
     key.map(|key| ApiKey::new(key).map_err(|error| format!("{name}: {error}").into()))
         .transpose()
+}
+
+fn admin_token() -> Result<Option<AdminToken>, Error> {
+    let token = variable("GATEWAY_ADMIN_TOKEN")?;
+    let token = token.map(|token| AdminToken::new(&token)).transpose();
+    Ok(token.map_err(|error| format!("GATEWAY_ADMIN_TOKEN: {error}"))?)
 }
 
 /// A variable's value; one that is empty counts as unset, as in a shell's `KEY= command`.

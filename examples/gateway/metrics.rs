@@ -5,7 +5,6 @@ use prometheus::{
 };
 use tower_breaker::{
     CircuitState,
-    fallback::AttemptOutcome,
     models::{ModelAttempt, ModelManager},
 };
 
@@ -56,13 +55,8 @@ impl Metrics {
     pub(crate) fn request(&self, model: &str, answered_by: &str, attempts: &[ModelAttempt]) {
         self.requests.with_label_values(&[model, answered_by]).inc();
         for attempt in attempts {
-            let outcome = match attempt.outcome {
-                AttemptOutcome::Answered => "answered",
-                AttemptOutcome::Failed => "failed",
-                _ => "skipped",
-            };
             self.attempts
-                .with_label_values(&[&attempt.provider, outcome])
+                .with_label_values(&[&attempt.provider, attempt.outcome.as_str()])
                 .inc();
         }
     }

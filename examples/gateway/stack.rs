@@ -7,9 +7,9 @@ use tower_breaker::models::{HttpClient, Model, ModelManager};
 
 use crate::{
     Error,
-    config::{AdminToken, Settings},
+    config::Settings,
     metrics::Metrics,
-    routes,
+    routes::{self, AdminToken},
 };
 
 /// The aliases under which callers ask for the models.

@@ -94,13 +94,16 @@ pub struct CircuitBreakerConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
+#[non_exhaustive]
 pub enum RetryAfterPolicy {
     /// Nothing.
     Ignore,
-    /// When the circuit opens, it stays open at least so long.
+    /// When the circuit opens, it stays open at least until the time for which any failure since it
+    /// closed has asked.
     #[default]
     Extend,
-    /// The circuit opens at once, for that time: the dependency asked to be left alone.
+    /// The circuit opens at once, for that time, from half-open too: the dependency asked to be left
+    /// alone.
     Open,
 }
 
@@ -108,6 +111,7 @@ pub enum RetryAfterPolicy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
+#[non_exhaustive]
 pub enum OnCancel {
     /// It is ignored. Mind that a dependency that hangs behind a deadline of the *caller's* is
     /// then never seen to fail: each of its calls is dropped before it has an outcome.

@@ -114,14 +114,12 @@ impl Audience {
     pub(super) fn tell(&self, event: Event) {
         if let Some(channel) = self.channel.get() {
             // An error means that nobody is subscribed.
-            let _ = channel.send(event);
+            contain(|| drop(channel.send(event)));
         }
         // Cloned, so that a listener may add listeners.
         let listeners = self.lock().clone();
         for listener in listeners {
-            // We may be inside a drop during unwinding, where another panic aborts the process.
-            // The panic hook has reported it.
-            let _ = catch_unwind(AssertUnwindSafe(|| listener(&event)));
+            contain(|| listener(&event));
         }
     }
 
@@ -130,6 +128,17 @@ impl Audience {
         self.listeners
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs code of others, whose panic must neither keep the rest from being told nor escape: we may
+/// be inside a drop during unwinding, where another panic aborts the process. The panic hook has
+/// reported it.
+pub(super) fn contain(theirs: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(theirs)) {
+        // What was thrown is theirs too. A second one is not given another chance.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        std::mem::forget(dropped);
     }
 }
 

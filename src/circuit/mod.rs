@@ -59,7 +59,7 @@ use std::{
 pub(crate) use self::clock::wall_clock;
 use self::{
     clock::Timeline,
-    events::Audience,
+    events::{Audience, contain},
     machine::{Machine, Settlement, Ticket},
 };
 pub use self::{
@@ -86,6 +86,16 @@ struct Shared {
     timeline: Timeline,
     machine: Mutex<Machine>,
     audience: Audience,
+}
+
+/// A circuit at one moment.
+#[derive(Debug)]
+pub(crate) struct Status {
+    pub(crate) metrics: CircuitBreakerMetrics,
+    #[cfg(feature = "models")]
+    pub(crate) available: bool,
+    #[cfg(feature = "models")]
+    pub(crate) next_probe_at: Option<std::time::SystemTime>,
 }
 
 /// The answer to a service that asks for readiness.
@@ -154,7 +164,7 @@ impl Circuit {
     /// otherwise.
     pub fn is_available(&self) -> bool {
         let now = self.now();
-        self.lock().is_available(self.config(), now)
+        self.lock().is_available(self.settings(), now)
     }
 
     /// Tells others whether a call would be admitted, and if not, when to try again, if that is
@@ -168,11 +178,16 @@ impl Circuit {
 
     /// What the circuit has seen.
     pub fn metrics(&self) -> CircuitBreakerMetrics {
+        self.status().metrics
+    }
+
+    /// The metrics, and what else can be told of the same moment.
+    pub(crate) fn status(&self) -> Status {
         let now = self.now();
-        let seen = self.lock().snapshot(self.config(), now);
+        let seen = self.lock().snapshot(self.settings(), now);
         let date = |at| self.shared.timeline.date(at);
-        let slow = self.config().slow_call_duration.is_some();
-        CircuitBreakerMetrics {
+        let slow = self.settings().slow_call_duration.is_some();
+        let metrics = CircuitBreakerMetrics {
             total_requests: seen.totals.successful
                 + seen.totals.failed
                 + seen.totals.ignored
@@ -196,12 +211,19 @@ impl Circuit {
             opened_total: seen.totals.opened,
             recoveries_total: seen.totals.recoveries,
             failed_recoveries_total: seen.totals.failed_recoveries,
+        };
+        Status {
+            metrics,
+            #[cfg(feature = "models")]
+            available: seen.available,
+            #[cfg(feature = "models")]
+            next_probe_at: seen.due.map(date),
         }
     }
 
     /// The configuration.
-    pub fn config(&self) -> &CircuitBreakerConfig {
-        &self.shared.config
+    pub fn config(&self) -> CircuitBreakerConfig {
+        self.settings().clone()
     }
 
     /// Calls `listener` at every change of state, in order, from whatever thread brings it about
@@ -221,10 +243,10 @@ impl Circuit {
     pub(crate) fn check(&self) -> Result<(), Option<Duration>> {
         let now = self.now();
         let machine = self.lock();
-        if machine.is_available(self.config(), now) {
+        if machine.is_available(self.settings(), now) {
             Ok(())
         } else {
-            Err(machine.retry_after(self.config(), now))
+            Err(machine.retry_after(self.settings(), now))
         }
     }
 
@@ -234,6 +256,11 @@ impl Circuit {
     pub(crate) fn acquire(&self, lease: Option<Lease>) -> Result<Permit, Open> {
         let ticket = self.with(|machine, config, now| machine.admit(config, now, lease))?;
         Ok(Permit::new(self.clone(), ticket))
+    }
+
+    /// Counts a service that will never be ready as a failure.
+    pub(crate) fn readiness_failed(&self, lease: Option<Lease>) {
+        self.with(|machine, config, now| machine.readiness_failed(config, now, lease));
     }
 
     /// Rejects a call without asking anew.
@@ -285,6 +312,10 @@ impl Circuit {
         self.with(|machine, config, now| machine.settle(config, now, ticket, settlement));
     }
 
+    pub(crate) fn settings(&self) -> &CircuitBreakerConfig {
+        &self.shared.config
+    }
+
     fn now(&self) -> u64 {
         self.shared.timeline.now()
     }
@@ -302,7 +333,7 @@ impl Circuit {
         let now = self.now();
         let (result, wake, mut told) = {
             let mut machine = self.lock();
-            let result = change(&mut machine, self.config(), now);
+            let result = change(&mut machine, self.settings(), now);
             (
                 result,
                 machine.take_wakers(),
@@ -310,7 +341,7 @@ impl Circuit {
             )
         };
         for waker in wake {
-            waker.wake();
+            contain(|| waker.wake());
         }
         while let Some(transition) = told {
             self.shared.audience.tell(Event {

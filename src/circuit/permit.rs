@@ -64,7 +64,7 @@ impl Permit {
 
     /// The deadline of the call, counted from its admission.
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.circuit.as_ref()?.config().timeout
+        self.circuit.as_ref()?.settings().timeout
     }
 
     fn end(&mut self, outcome: Outcome, cause: Cause) {
@@ -77,7 +77,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(circuit) = &self.circuit else { return };
-        let outcome = match circuit.config().on_cancel {
+        let outcome = match circuit.settings().on_cancel {
             OnCancel::FailAfter(least) if nanos(self.elapsed()) >= nanos(least) => Outcome::FAILURE,
             OnCancel::FailAfter(_) | OnCancel::Ignore => Outcome::Ignored,
         };
@@ -120,10 +120,16 @@ impl fmt::Display for Open {
             write!(f, " ({reason})")?;
         }
         match self.retry_after {
-            Some(wait) => write!(f, ", try again in {:.1}s", wait.as_secs_f64()),
+            Some(wait) => write!(f, ", try again in {:?}", in_milliseconds(wait)),
             None => f.write_str(" until it is reset"),
         }
     }
+}
+
+/// Rounded up, because people read it and nobody should come too early.
+fn in_milliseconds(wait: Duration) -> Duration {
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 impl std::error::Error for Open {}

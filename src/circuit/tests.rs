@@ -478,7 +478,10 @@ fn b5_half_open_ends_by_itself() {
     let (circuit, clock) = due(config());
     let _hangs = circuit.try_acquire().unwrap();
     clock.advance(60 * SECOND);
-    assert_eq!(circuit.state(), CircuitState::HalfOpen); // B14
+    // B14
+    assert_eq!(circuit.state(), CircuitState::HalfOpen);
+    assert_eq!(circuit.metrics().retry_after, Some(Duration::ZERO));
+    assert!(circuit.is_available());
     let rejection = circuit.try_acquire().unwrap_err();
     assert_eq!(rejection.reason, Some(TripReason::HalfOpenTimeout));
     assert_eq!(rejection.retry_after, Some(120 * SECOND));
@@ -498,7 +501,7 @@ fn b1_retry_after_extends_an_opening() {
 #[test]
 fn b1_retry_after_neither_opens_nor_shortens_under_extend() {
     let (circuit, _clock) = circuit(config());
-    circuit.try_acquire().unwrap().settle(busy(200));
+    circuit.try_acquire().unwrap().settle(busy(30));
     assert_eq!(circuit.state(), CircuitState::Closed);
     settle(&circuit, "f");
     circuit.try_acquire().unwrap().settle(busy(1));
@@ -520,6 +523,25 @@ fn b1_retry_after_opens_at_once_under_open_up_to_the_cap() {
     let (third, _clock) = circuit(open());
     third.try_acquire().unwrap().settle(busy(0));
     assert_eq!(third.state(), CircuitState::Closed);
+}
+
+#[test]
+fn b1_retry_after_of_any_failure_of_the_run_is_remembered() {
+    let (circuit, clock) = circuit(config());
+    circuit.try_acquire().unwrap().settle(busy(300));
+    clock.advance(10 * SECOND);
+    settle(&circuit, "ff");
+    assert_eq!(circuit.metrics().retry_after, Some(290 * SECOND));
+}
+
+#[test]
+fn b1_retry_after_of_a_probe_that_does_not_decide_opens_under_open() {
+    let (circuit, _clock) = due(config()
+        .half_open_requests(5)
+        .half_open_success_threshold(3)
+        .retry_after(RetryAfterPolicy::Open));
+    circuit.try_acquire().unwrap().settle(busy(300));
+    assert_eq!(circuit.metrics().retry_after, Some(300 * SECOND));
 }
 
 #[test]
@@ -703,6 +725,41 @@ fn b10_a_listener_may_call_back_and_may_panic() {
 }
 
 #[test]
+fn b10_a_panic_that_throws_a_bomb_silences_nobody() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                panic!("expected: what was thrown panics in turn");
+            }
+        }
+    }
+    let (circuit, _clock) = circuit(config());
+    let heard = Arc::new(AtomicU64::new(0));
+    let counted = heard.clone();
+    circuit.on_state_change(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::panic::panic_any(Bomb);
+    });
+    circuit.force_open();
+    circuit.reset();
+    assert_eq!(heard.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn b10_times_do_not_run_backwards_when_a_thread_was_late() {
+    let (circuit, clock) = circuit(config());
+    let mut events = circuit.events();
+    clock.advance(10 * SECOND);
+    circuit.force_open();
+    clock.set(0);
+    circuit.reset();
+    let mut next = || events.next().now_or_never().unwrap().unwrap().unwrap();
+    let (first, second) = (next(), next());
+    assert!(first.at <= second.at && first.generation < second.generation);
+}
+
+#[test]
 fn b10_a_slow_subscriber_loses_the_oldest_and_is_told() {
     let (circuit, _clock) = circuit(config());
     let mut events = circuit.events();
@@ -728,11 +785,18 @@ fn b11_a_clock_that_jumps_or_stands_still_harms_nothing() {
     clock.set(0);
     permit.failure();
     assert_eq!(circuit.metrics().slow_requests, Some(0));
-    clock.set(u64::MAX);
+    clock.set(u64::MAX / 2);
     settle(&circuit, "s");
     assert_eq!(circuit.metrics().retry_after, None);
+    clock.set(u64::MAX);
+    assert!(
+        circuit.try_acquire().is_err(),
+        "the half-open turn is long over"
+    );
     clock.set(1);
     assert!(circuit.metrics().state_changed_at > std::time::UNIX_EPOCH);
+    assert!(circuit.try_acquire().is_err());
+    circuit.reset();
     settle(&circuit, "s");
 }
 

@@ -47,7 +47,8 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn seconds(value: &str) -> Option<Duration> {
     // Digits alone: `parse` would also take a sign.
     let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| value.parse().ok().map(Duration::from_secs))?
+    // More than fits is for ever, as far as anyone here is concerned.
+    digits.then(|| Duration::from_secs(value.parse().unwrap_or(u64::MAX)))
 }
 
 fn until(value: &str, now: SystemTime) -> Option<Duration> {
@@ -85,6 +86,12 @@ mod tests {
         let retry_after = Some(Duration::from_secs(7));
         assert_eq!(classify(503, Some("7")), Outcome::Failure { retry_after });
         assert_eq!(classify(404, Some("7")), Outcome::Success);
+        let retry_after = Some(Duration::from_secs(u64::MAX));
+        let endless = "99999999999999999999";
+        assert_eq!(
+            classify(429, Some(endless)),
+            Outcome::Failure { retry_after }
+        );
         for rubbish in ["-7", "+7", "7.5", "soon", ""] {
             assert_eq!(
                 classify(503, Some(rubbish)),

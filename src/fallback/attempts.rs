@@ -1,4 +1,4 @@
-use std::{borrow::Cow, ops::Deref, slice, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, ops::Deref, slice, sync::Arc, time::Duration};
 
 /// What became of each link that was looked at for one request, in the order of the looking.
 ///
@@ -34,6 +34,24 @@ pub enum AttemptOutcome {
     Failed,
     /// Called, and what it returned was taken as the answer.
     Answered,
+}
+
+impl AttemptOutcome {
+    /// The name that JSON, metrics and logs use: `skipped`, `failed` or `answered`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+            Self::Answered => "answered",
+        }
+    }
+}
+
+impl fmt::Display for AttemptOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 impl Attempts {

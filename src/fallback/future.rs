@@ -12,11 +12,13 @@ use tokio::time::Instant;
 use super::{
     Attempt, AttemptOutcome, Attempts, CloneRequest, FallbackError, Links, Policy, Record,
     Unavailable,
-    select::{BUSY, NOT_READY, UNAVAILABLE, poll_patience, shorter},
+    select::{BUSY, NOT_READY, UNAVAILABLE, earlier, poll_patience},
     service::Settings,
     timer::{Timer, elapsed, now},
 };
 
+/// Why an error ended the chain: by the policy, it isn't one that another link could mend.
+const NOT_FOR_OTHERS: &str = "the error is not one to fall back on";
 const NO_CLONE: &str = "the request can't be cloned";
 
 pin_project! {
@@ -52,6 +54,8 @@ pub(super) enum Rest<L, Req> {
     Open { links: L, request: Req },
     /// Nothing: the links from here up to this index are out of reach, for this reason.
     Closed { end: usize, reason: &'static str },
+    /// Nothing more is to be done: the answer has been given.
+    Done,
 }
 
 /// A copy of the request if a link after `index` could still need one, or why there is none.
@@ -159,10 +163,11 @@ where
             };
             let result = ready!(call.poll(cx));
             this.call.set(None);
-            let reason = this.settings.policy.failure(result.as_ref());
-            let answered = reason.is_none();
+            let failure = this.settings.policy.failure(result.as_ref());
+            let settled = failure.is_none();
+            let answered = settled && result.is_ok();
             // A first answer that nobody records needs no list.
-            if !answered || result.is_err() || !R::SILENT {
+            if !answered || !R::SILENT {
                 this.attempts.push(Attempt {
                     link: *this.link,
                     outcome: if answered {
@@ -170,13 +175,13 @@ where
                     } else {
                         AttemptOutcome::Failed
                     },
-                    reason,
+                    reason: failure.or((!answered).then_some(Cow::Borrowed(NOT_FOR_OTHERS))),
                     latency: this.since.map_or(Duration::ZERO, elapsed),
                     degraded: *this.degraded,
                 });
             }
             *this.held = Some(result);
-            if answered {
+            if settled {
                 return Poll::Ready(self.finish());
             }
             *this.since = None;
@@ -203,12 +208,13 @@ where
                 }
                 return Poll::Ready(false);
             }
+            Rest::Done => panic!("`ResponseFuture` polled after it was ready"),
         };
         while *this.link < links.len() {
             let index = *this.link;
             let skipped = match links.check(index) {
                 Err(wait) => {
-                    *this.shortest = shorter(*this.shortest, wait);
+                    *this.shortest = earlier(*this.shortest, wait);
                     UNAVAILABLE
                 }
                 Ok(()) => match links.poll_ready(index, cx) {
@@ -279,6 +285,8 @@ where
     /// The answer: the last result, or the news that there is none.
     fn finish(self: Pin<&mut Self>) -> Result<L::Response, FallbackError<L::Error>> {
         let this = self.project();
+        // Whoever polls again must not have the request sent again.
+        *this.rest = Rest::Done;
         let attempts = mem::take(this.attempts);
         match this.held.take() {
             Some(Ok(mut response)) => {

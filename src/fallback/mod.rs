@@ -39,6 +39,8 @@
 //!   while another link is available, which a later link is unless its probe says no or it was
 //!   found busy too: later links aren't polled for this, because that could reserve what nobody
 //!   would use. With no other link available, the wait is for whichever is ready first;
+//!   A circuit breaker that waits is busy in this sense while its circuit is open; with `patience`,
+//!   give its link [`Circuit::probe`](crate::Circuit::probe), so that it is skipped at once;
 //! * a link whose `poll_ready` returns an error has failed. It is skipped, and the next request
 //!   meets a fresh clone of it. If all links have failed so, `poll_ready` returns the last error.
 //!
@@ -89,6 +91,8 @@ mod timer;
 
 #[cfg(feature = "http")]
 pub use self::policy::{HttpFailures, InExtensions};
+#[cfg(feature = "models")]
+pub(crate) use self::select::UNAVAILABLE;
 pub use self::{
     attempts::{Attempt, AttemptOutcome, Attempts},
     error::{Failed, FallbackError, Unavailable},

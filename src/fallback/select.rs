@@ -1,6 +1,6 @@
 use std::{
     borrow::Cow,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use super::{
     timer::{Timer, elapsed, now},
 };
 
-pub(super) const UNAVAILABLE: &str = "unavailable";
+pub(crate) const UNAVAILABLE: &str = "unavailable";
 pub(super) const BUSY: &str = "busy";
 pub(super) const NOT_READY: &str = "the service is not ready";
 
@@ -81,7 +81,7 @@ impl Selection {
                 self.give_back(links, index);
                 self.set(index, State::RuledOut);
                 ruled_out = true;
-                shortest = shorter(shortest, wait);
+                shortest = earlier(shortest, wait);
                 continue;
             }
             match links.poll_ready(index, cx) {
@@ -104,21 +104,18 @@ impl Selection {
                     self.set(index, State::Busy(since));
                     // Later links are asked by their probes alone while this one is waited for:
                     // polling them could reserve what nobody would use.
-                    if self.is_other_available(links, index + 1) {
-                        ready!(poll_patience(&mut self.timer, since, patience, cx));
+                    let until = since.checked_add(patience);
+                    if until.is_none_or(|until| now() < until)
+                        && self.is_other_available(links, index + 1)
+                    {
+                        self.wake_at(earlier(until, recheck(shortest)), cx);
+                        return Poll::Pending;
                     }
                 }
             }
         }
         if busy {
-            // Nobody wakes us for a link that its probe rules out, so that takes a timer.
-            match shortest.and_then(|wait| now().checked_add(wait.max(RECHECK))) {
-                Some(again) if self.timer.poll_until(again, cx).is_ready() => {
-                    cx.waker().wake_by_ref();
-                }
-                Some(_) => {}
-                None => self.timer.disarm(),
-            }
+            self.wake_at(recheck(shortest), cx);
             return Poll::Pending;
         }
         let attempts = self.settle(links.len());
@@ -133,6 +130,15 @@ impl Selection {
                 }));
                 Poll::Ready(Ok(()))
             }
+        }
+    }
+
+    /// Has the task woken at that time, besides by the links that it waits for.
+    fn wake_at(&mut self, at: Option<Instant>, cx: &mut Context<'_>) {
+        match at {
+            Some(at) if self.timer.poll_until(at, cx).is_ready() => cx.waker().wake_by_ref(),
+            Some(_) => {}
+            None => self.timer.disarm(),
         }
     }
 
@@ -202,6 +208,11 @@ impl Selection {
     }
 }
 
+/// When to look again at links that their probes rule out: nobody else wakes us for those.
+fn recheck(shortest: Option<Duration>) -> Option<Instant> {
+    now().checked_add(shortest?.max(RECHECK))
+}
+
 /// Ready once a link that is busy since then has been waited for long enough.
 pub(super) fn poll_patience(
     timer: &mut Timer,
@@ -217,9 +228,10 @@ pub(super) fn poll_patience(
     }
 }
 
-pub(super) fn shorter(shortest: Option<Duration>, wait: Option<Duration>) -> Option<Duration> {
-    match (shortest, wait) {
-        (Some(shortest), Some(wait)) => Some(shortest.min(wait)),
-        (shortest, wait) => shortest.or(wait),
+/// The lesser of what is known.
+pub(super) fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -10,7 +10,6 @@ use crate::{BoxError, circuit::Open};
 /// can downcast to [`Open`] or [`Timeout`] without naming `E`. For that it can't be a
 /// [`std::error::Error`] itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Error<E> {
     /// The circuit is open: the inner service was not called.
     Open(Open),

@@ -150,9 +150,7 @@ where
                 Poll::Ready(Ok(()))
             }
             Err(error) => {
-                if let Ok(permit) = self.reservation.spend() {
-                    permit.failure();
-                }
+                self.reservation.fail();
                 Poll::Ready(Err(M::inner(error)))
             }
         }

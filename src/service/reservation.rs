@@ -74,6 +74,11 @@ impl Reservation {
         self.circuit.acquire(self.lease.take())
     }
 
+    /// Gives up the reservation because the inner service will never be ready.
+    pub(super) fn fail(&mut self) {
+        self.circuit.readiness_failed(self.lease.take());
+    }
+
     fn stop_waiting(&mut self) {
         self.timer = None;
         if let Some(waiter) = self.waiter.take() {

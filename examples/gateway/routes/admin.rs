@@ -5,14 +5,16 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use axum::{
     Json, Router,
     extract::{ConnectInfo, Request, State},
-    http::header,
     middleware::{self, Next},
     response::Response,
     routing::post,
 };
 use tower_breaker::models::ProviderHealth;
 
-use super::error::ApiError;
+use super::{
+    error::ApiError,
+    guard::{self, Refusal},
+};
 use crate::stack::App;
 
 pub(crate) fn admin(app: App) -> Router<App> {
@@ -39,26 +41,18 @@ async fn guard(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    match &app.admin_token {
-        Some(token) => {
-            let given = request.headers().get(header::AUTHORIZATION);
-            let given = given
-                .and_then(|value| value.to_str().ok())
-                .and_then(|value| value.split_once(' '))
-                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-            if !given.is_some_and(|(_, given)| token.is(given.trim())) {
-                tracing::warn!(%peer, path = request.uri().path(), "admin: refused");
-                return Err(ApiError::unauthorized(
-                    "send the admin token as `Authorization: Bearer TOKEN`",
-                ));
-            }
+    let refusal = match guard::check(app.admin_token.as_ref(), peer.ip(), request.headers()) {
+        Ok(()) => return Ok(next.run(request).await),
+        Err(refusal) => refusal,
+    };
+    tracing::warn!(%peer, path = request.uri().path(), ?refusal, "admin: refused");
+    Err(match refusal {
+        Refusal::Token => {
+            ApiError::unauthorized("send the admin token as `Authorization: Bearer TOKEN`")
         }
-        None if !peer.ip().to_canonical().is_loopback() => {
-            return Err(ApiError::forbidden(
-                "without GATEWAY_ADMIN_TOKEN, /admin answers callers on its own machine only",
-            ));
-        }
-        None => {}
-    }
-    Ok(next.run(request).await)
+        Refusal::NotLocal => ApiError::forbidden(
+            "without GATEWAY_ADMIN_TOKEN, /admin answers callers on its own machine only: \
+             no proxies, and no web pages of others",
+        ),
+    })
 }

@@ -73,7 +73,8 @@ enum Stop {
 
 pub(super) async fn completions(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
     let request: ChatRequest = read::json(body).await?;
-    let answer = ask(&app, request.try_into()?).await?;
+    let answer = ask(&app, request.try_into()?).await;
+    let answer = answer.map_err(|error| ApiError::from_model(error, "model"))?;
     let mut response = Json(write(&answer)).into_response();
     tell_who_answered(&answer, &mut response);
     Ok(response)
@@ -99,8 +100,12 @@ impl TryFrom<ChatRequest> for ModelRequest {
         }
         let mut system = Vec::new();
         let mut messages = Vec::new();
-        for message in chat.messages {
+        for (index, message) in chat.messages.into_iter().enumerate() {
             let text = message.content.into_text();
+            if text.trim().is_empty() {
+                let field = format!("messages[{index}].content");
+                return Err(refuse(&field, "it must not be empty"));
+            }
             match message.role {
                 ChatRole::System | ChatRole::Developer => system.push(text),
                 ChatRole::User => messages.push(Message::user(text)),

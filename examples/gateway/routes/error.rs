@@ -82,12 +82,26 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// `model_field` is what the request calls the model.
+    pub(super) fn from_model(error: ModelError, model_field: &str) -> Self {
+        let unknown = error.kind() == ModelErrorKind::UnknownModel;
+        Self {
+            param: unknown.then(|| model_field.to_owned()),
+            ..Self::from(error)
+        }
+    }
+}
+
 impl From<ModelError> for ApiError {
     fn from(error: ModelError) -> Self {
         let (status, code) = match error.kind() {
             // What a provider found wrong keeps its status, 400 or 422.
             ModelErrorKind::InvalidRequest => (
-                error.status().unwrap_or(StatusCode::BAD_REQUEST),
+                error
+                    .status()
+                    .filter(StatusCode::is_client_error)
+                    .unwrap_or(StatusCode::BAD_REQUEST),
                 "invalid_request",
             ),
             ModelErrorKind::UnknownModel => (StatusCode::NOT_FOUND, "model_not_found"),
@@ -104,12 +118,7 @@ impl From<ModelError> for ApiError {
             }
             _ => (StatusCode::BAD_GATEWAY, "provider_failed"),
         };
-        let param = match error.kind() {
-            ModelErrorKind::UnknownModel => Some("model".to_owned()),
-            _ => None,
-        };
         Self {
-            param,
             retry_after: error.retry_after(),
             attempts: json!(error.attempts()),
             ..Self::new(status, code, error.to_string())

@@ -3,6 +3,7 @@
 mod admin;
 mod chat;
 mod error;
+mod guard;
 mod health;
 mod process;
 mod read;
@@ -15,10 +16,10 @@ use axum::{
     routing::{get, post},
 };
 use serde_json::{Value, json};
-use tower_breaker::models::{ModelError, ModelErrorKind, ModelRequest, ModelResponse};
+use tower_breaker::models::{ModelError, ModelRequest, ModelResponse};
 
 use self::error::ApiError;
-pub(crate) use self::{admin::admin, health::health};
+pub(crate) use self::{admin::admin, guard::AdminToken, health::health};
 use crate::stack::App;
 
 /// What asks a model.
@@ -42,13 +43,14 @@ async fn ask(app: &App, request: ModelRequest) -> Result<ModelResponse, ModelErr
     let model = request.preferred_model.clone();
     let model = model.as_deref().unwrap_or(app.manager.default_model());
     let result = app.manager.process_request(request).await;
-    match &result {
-        Ok(answer) => app
-            .metrics
-            .request(model, &answer.provider, &answer.metadata.attempts),
-        // Not a request that could be answered, and its model may be any text at all.
-        Err(error) if error.kind() == ModelErrorKind::UnknownModel => {}
-        Err(error) => app.metrics.request(model, "", error.attempts()),
+    // Others' names may be any text at all, and labels are kept for good.
+    if app.manager.models().any(|(known, _)| known == model) {
+        match &result {
+            Ok(answer) => app
+                .metrics
+                .request(model, &answer.provider, &answer.metadata.attempts),
+            Err(error) => app.metrics.request(model, "", error.attempts()),
+        }
     }
     result
 }

@@ -13,7 +13,8 @@ use crate::stack::App;
 
 pub(super) async fn process(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
     let request: ModelRequest = read::json(body).await?;
-    let answer = ask(&app, request).await?;
+    let answer = ask(&app, request).await;
+    let answer = answer.map_err(|error| ApiError::from_model(error, "preferredModel"))?;
     let mut response = Json(&answer).into_response();
     tell_who_answered(&answer, &mut response);
     Ok(response)

@@ -20,25 +20,34 @@ impl Machine {
         now: u64,
         lease: Option<Lease>,
     ) -> Result<Ticket, Open> {
+        let ticket = self.take_permit(config, now, lease);
+        ticket.ok_or_else(|| self.reject(config, now))
+    }
+
+    pub(super) fn take_permit(
+        &mut self,
+        config: &CircuitBreakerConfig,
+        now: u64,
+        lease: Option<Lease>,
+    ) -> Option<Ticket> {
         self.expire(config, now);
         let free = self.free_permits(config, now);
         let admitted = match &mut self.phase {
             Phase::Closed | Phase::Disabled => true,
             Phase::Open { .. } | Phase::ForcedOpen => false,
             Phase::HalfOpen(turn) => {
-                let spent = lease.is_some_and(|lease| turn.take(lease, self.generation));
+                let spent = lease.is_some_and(|lease| turn.take(lease));
                 let admitted = spent || free > 0;
                 turn.running += u32::from(admitted);
                 admitted
             }
         };
-        if !admitted {
-            return Err(self.reject(config, now));
-        }
-        self.totals.in_flight += 1;
-        Ok(Ticket {
-            generation: self.generation,
-            started: now,
+        admitted.then(|| {
+            self.totals.in_flight += 1;
+            Ticket {
+                generation: self.generation,
+                started: now,
+            }
         })
     }
 
@@ -81,7 +90,6 @@ impl Machine {
                     });
                 }
                 let lease = Lease {
-                    generation: self.generation,
                     id: self.waiters.next_id(),
                     until: now.saturating_add(nanos(config.probe_lease)),
                 };
@@ -94,7 +102,7 @@ impl Machine {
     /// Gives back a permit that was reserved and not used.
     pub(in crate::circuit) fn release(&mut self, lease: Lease) {
         if let Phase::HalfOpen(turn) = &mut self.phase
-            && turn.take(lease, self.generation)
+            && turn.take(lease)
         {
             self.wake_all();
         }
@@ -106,7 +114,8 @@ impl Machine {
             Phase::Closed | Phase::Disabled => true,
             Phase::Open { until } => now >= *until,
             Phase::ForcedOpen => false,
-            Phase::HalfOpen(turn) => now < turn.ends && turn.free(config, now) > 0,
+            // Past its end the turn is over, and only a call can bring that about.
+            Phase::HalfOpen(turn) => now >= turn.ends || turn.free(config, now) > 0,
         }
     }
 
@@ -124,14 +133,11 @@ impl Machine {
                 self.change(Phase::HalfOpen(turn), None, now);
             }
             Phase::HalfOpen(turn) if now >= turn.ends => {
-                self.reopen(config, now, TripReason::HalfOpenTimeout, None);
+                self.reopen(config, now, TripReason::HalfOpenTimeout);
             }
             Phase::HalfOpen(turn) => {
-                let held = turn.leases.len();
+                // Whoever waits for one of these has a timer for it.
                 turn.leases.retain(|lease| now < lease.until);
-                if turn.leases.len() < held {
-                    self.wake_all();
-                }
             }
             Phase::Closed | Phase::Open { .. } | Phase::ForcedOpen | Phase::Disabled => {}
         }

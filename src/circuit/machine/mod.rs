@@ -41,6 +41,8 @@ pub(super) struct Machine {
     reason: Option<TripReason>,
     /// Failures in a row.
     run: u32,
+    /// Until when failures asked to be left alone, as far as that is heeded.
+    asked_until: u64,
     window: TimeWindow,
     totals: Totals,
     waiters: Waiters,
@@ -98,6 +100,9 @@ pub(super) struct Transition {
 /// What the metrics show of the machine.
 #[derive(Debug)]
 pub(super) struct Snapshot {
+    pub(super) available: bool,
+    /// When a probe is due, while the circuit is open.
+    pub(super) due: Option<u64>,
     pub(super) totals: Totals,
     pub(super) window: Counts,
     pub(super) state: CircuitState,
@@ -114,6 +119,7 @@ impl Machine {
             since: 0,
             reason: None,
             run: 0,
+            asked_until: 0,
             window: TimeWindow::new(nanos(config.monitoring_period)),
             totals: Totals::default(),
             waiters: Waiters::default(),
@@ -125,26 +131,15 @@ impl Machine {
 
     // ===== transitions =====
 
-    fn trip(
-        &mut self,
-        config: &CircuitBreakerConfig,
-        now: u64,
-        reason: TripReason,
-        asked: Option<u64>,
-    ) {
-        let wait = nanos(config.reset_timeout).max(asked.unwrap_or(0));
-        self.open(now.saturating_add(wait), reason, now);
+    /// Opens for the reset timeout, or for longer if the dependency asked for that.
+    fn trip(&mut self, config: &CircuitBreakerConfig, now: u64, reason: TripReason) {
+        let until = now.saturating_add(nanos(config.reset_timeout));
+        self.open(until.max(self.asked_until), reason, now);
     }
 
-    fn reopen(
-        &mut self,
-        config: &CircuitBreakerConfig,
-        now: u64,
-        reason: TripReason,
-        asked: Option<u64>,
-    ) {
+    fn reopen(&mut self, config: &CircuitBreakerConfig, now: u64, reason: TripReason) {
         self.totals.failed_recoveries += 1;
-        self.trip(config, now, reason, asked);
+        self.trip(config, now, reason);
     }
 
     fn open(&mut self, until: u64, reason: TripReason, now: u64) {
@@ -160,12 +155,13 @@ impl Machine {
     fn clear(&mut self) {
         self.window.clear();
         self.run = 0;
+        self.asked_until = 0;
     }
 
     /// Rejects everything until `reset` or `disable`.
     pub(super) fn force_open(&mut self, now: u64) {
         if !matches!(self.phase, Phase::ForcedOpen) {
-            self.totals.opened += 1;
+            self.totals.opened += u64::from(!matches!(self.phase, Phase::Open { .. }));
             self.change(Phase::ForcedOpen, Some(TripReason::Forced), now);
         }
     }
@@ -188,6 +184,9 @@ impl Machine {
     }
 
     fn change(&mut self, to: Phase, reason: Option<TripReason>, now: u64) {
+        // The time was read before the lock was had, so it may be a little older than the last
+        // change; and changes are told in order.
+        let now = now.max(self.since);
         let from = self.state();
         self.phase = to;
         self.generation += 1;
@@ -220,6 +219,11 @@ impl Machine {
 
     pub(super) fn snapshot(&self, config: &CircuitBreakerConfig, now: u64) -> Snapshot {
         Snapshot {
+            available: self.is_available(config, now),
+            due: match self.phase {
+                Phase::Open { until } => Some(until),
+                _ => None,
+            },
             totals: self.totals,
             window: self.window.peek(now),
             state: self.state(),
@@ -235,7 +239,7 @@ impl Machine {
     pub(super) fn retry_after(&self, config: &CircuitBreakerConfig, now: u64) -> Option<Duration> {
         let wait = match &self.phase {
             Phase::Open { until } => until.saturating_sub(now),
-            Phase::HalfOpen(turn) if turn.free(config, now) == 0 => {
+            Phase::HalfOpen(turn) if now >= turn.ends || turn.free(config, now) == 0 => {
                 turn.ends.saturating_sub(now).min(nanos(config.probe_lease))
             }
             Phase::Closed | Phase::HalfOpen(_) | Phase::ForcedOpen | Phase::Disabled => {

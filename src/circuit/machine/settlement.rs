@@ -1,6 +1,6 @@
 //! How calls ended, and what follows from it: the rules.
 
-use super::{Machine, Phase, Ticket};
+use super::{Lease, Machine, Phase, Ticket};
 use crate::circuit::{
     clock::nanos,
     config::{CircuitBreakerConfig, RetryAfterPolicy},
@@ -97,14 +97,11 @@ impl Machine {
             return;
         }
         self.record(now, outcome, slow);
-        let asked = asked_wait(config, outcome);
+        let asked = self.heed(config, now, outcome);
         if let Some(reason) = self.broken_rule(config, now) {
-            self.trip(config, now, reason, asked);
-        } else if config.retry_after == RetryAfterPolicy::Open
-            && let Some(asked) = asked
-        {
-            let until = now.saturating_add(asked);
-            self.open(until, TripReason::RetryAfter, now);
+            self.trip(config, now, reason);
+        } else if asked && config.retry_after == RetryAfterPolicy::Open {
+            self.open(self.asked_until, TripReason::RetryAfter, now);
         }
     }
 
@@ -151,28 +148,51 @@ impl Machine {
             Outcome::Success | Outcome::Failure { .. } => turn.failures += 1,
         }
         let needed = config.half_open_success_threshold();
-        if turn.successes >= needed {
+        let closes = turn.successes >= needed;
+        let reopens = turn.failures > config.half_open_requests - needed;
+        let asked = self.heed(config, now, outcome);
+        if closes {
             self.totals.recoveries += 1;
             self.close(now);
-        } else if turn.failures > config.half_open_requests - needed {
-            self.reopen(
-                config,
-                now,
-                TripReason::ProbeFailed,
-                asked_wait(config, outcome),
-            );
+        } else if reopens || (asked && config.retry_after == RetryAfterPolicy::Open) {
+            self.reopen(config, now, TripReason::ProbeFailed);
         }
     }
-}
 
-/// For how long a failure asks to stay away, as far as the configuration heeds that.
-fn asked_wait(config: &CircuitBreakerConfig, outcome: Outcome) -> Option<u64> {
-    match outcome {
-        Outcome::Failure {
+    /// Remembers until when a failure asks to be left alone, if that is to be heeded. True if this
+    /// one asks.
+    fn heed(&mut self, config: &CircuitBreakerConfig, now: u64, outcome: Outcome) -> bool {
+        let Outcome::Failure {
             retry_after: Some(wait),
-        } if config.retry_after != RetryAfterPolicy::Ignore && !wait.is_zero() => {
-            Some(nanos(wait.min(config.retry_after_cap)))
+        } = outcome
+        else {
+            return false;
+        };
+        if config.retry_after == RetryAfterPolicy::Ignore || wait.is_zero() {
+            return false;
         }
-        _ => None,
+        let until = now.saturating_add(nanos(wait.min(config.retry_after_cap)));
+        self.asked_until = self.asked_until.max(until);
+        true
+    }
+
+    /// A service that would have been called says that it never will be ready.
+    pub(in crate::circuit) fn readiness_failed(
+        &mut self,
+        config: &CircuitBreakerConfig,
+        now: u64,
+        lease: Option<Lease>,
+    ) {
+        // As a call that failed at once, if one would have been admitted.
+        match self.take_permit(config, now, lease) {
+            Some(ticket) => {
+                let settlement = Settlement {
+                    outcome: Outcome::FAILURE,
+                    cause: Cause::Answered,
+                };
+                self.settle(config, now, ticket, settlement);
+            }
+            None => self.totals.failed += 1,
+        }
     }
 }

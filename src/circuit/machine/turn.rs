@@ -18,7 +18,6 @@ pub(super) struct Turn {
 /// A half-open permit that is reserved for a call to come, until it lapses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lease {
-    pub(super) generation: u64,
     pub(super) id: WaiterId,
     pub(super) until: u64,
 }
@@ -33,15 +32,9 @@ impl Turn {
     }
 
     /// Ends a lease. False if it has lapsed or is of another turn.
-    pub(super) fn take(&mut self, lease: Lease, generation: u64) -> bool {
+    pub(super) fn take(&mut self, lease: Lease) -> bool {
         let held = self.leases.iter().position(|held| *held == lease);
-        match held {
-            Some(held) if lease.generation == generation => {
-                self.leases.swap_remove(held);
-                true
-            }
-            _ => false,
-        }
+        held.map(|held| self.leases.swap_remove(held)).is_some()
     }
 
     /// When, by time alone, a permit may come free.

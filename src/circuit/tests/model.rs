@@ -72,6 +72,8 @@ struct Model {
     settled: Vec<Settled>,
     /// What lies before this in `settled` was cleared away.
     cleared: usize,
+    /// Until when failures have asked to be left alone since then.
+    asks: Vec<Duration>,
     in_flight: Vec<Call>,
     reserved: Vec<Reserved>,
     reservations: usize,
@@ -88,6 +90,7 @@ impl Model {
             reason: None,
             settled: Vec::new(),
             cleared: 0,
+            asks: Vec::new(),
             in_flight: Vec::new(),
             reserved: Vec::new(),
             reservations: 0,
@@ -144,6 +147,17 @@ impl Model {
         }
     }
 
+    /// What is left of the time for which failures have asked.
+    fn asked_wait(&self) -> Duration {
+        let latest = self.asks.iter().max().copied().unwrap_or_default();
+        latest.saturating_sub(self.now)
+    }
+
+    /// How long a circuit that opens now stays open.
+    fn wait(&self) -> Duration {
+        self.config.reset_timeout().max(self.asked_wait())
+    }
+
     fn probes(&self) -> (usize, usize) {
         let of = |wanted: bool| {
             let probes = self
@@ -193,8 +207,13 @@ impl Model {
         );
     }
 
-    fn close(&mut self) {
+    fn clear(&mut self) {
         self.cleared = self.settled.len();
+        self.asks.clear();
+    }
+
+    fn close(&mut self) {
+        self.clear();
         self.change(State::Closed, None);
     }
 
@@ -205,7 +224,7 @@ impl Model {
             }
             State::HalfOpen { since } if self.now >= since + self.config.half_open_timeout() => {
                 self.totals.failed_recoveries += 1;
-                self.open(self.config.reset_timeout(), TripReason::HalfOpenTimeout);
+                self.open(self.wait(), TripReason::HalfOpenTimeout);
             }
             _ => {}
         }
@@ -288,10 +307,13 @@ impl Model {
             slow,
             probe: half_open,
         });
-        let wait = self
-            .config
-            .reset_timeout()
-            .max(self.asked(outcome).unwrap_or_default());
+        if self.state == State::Disabled {
+            return;
+        }
+        let asks = self.asked(outcome);
+        self.asks.extend(asks.map(|wait| self.now + wait));
+        let asks_to_open = asks.is_some() && self.config.retry_after() == RetryAfterPolicy::Open;
+        let (wait, asked) = (self.wait(), self.asked_wait());
         if half_open {
             let (good, bad) = self.probes();
             let needed = self.config.half_open_success_threshold() as usize;
@@ -300,11 +322,11 @@ impl Model {
             if good >= needed {
                 self.totals.recoveries += 1;
                 self.close();
-            } else if decided {
+            } else if decided || asks_to_open {
                 self.totals.failed_recoveries += 1;
                 self.open(wait, TripReason::ProbeFailed);
             }
-        } else if self.state == State::Closed {
+        } else {
             let volume = self.window().len() >= self.config.volume_threshold() as usize;
             let reached = |rate: f64, percentage: Option<u8>| {
                 volume && percentage.is_some_and(|p| rate * 100.0 >= f64::from(p) - 1e-9)
@@ -316,9 +338,7 @@ impl Model {
                 self.open(wait, TripReason::ErrorRate);
             } else if reached(self.slow_rate(), self.config.slow_call_percentage()) {
                 self.open(wait, TripReason::SlowCalls);
-            } else if let (RetryAfterPolicy::Open, Some(asked)) =
-                (self.config.retry_after(), self.asked(outcome))
-            {
+            } else if asks_to_open {
                 self.open(asked, TripReason::RetryAfter);
             }
         }
@@ -327,13 +347,13 @@ impl Model {
     fn manual(&mut self, manual: Manual) {
         match (manual, self.state) {
             (Manual::Reset, State::Closed) => {
-                self.cleared = self.settled.len();
+                self.clear();
                 self.generation += 1;
             }
             (Manual::Reset, _) => self.close(),
             (Manual::ForceOpen, State::ForcedOpen) | (Manual::Disable, State::Disabled) => {}
-            (Manual::ForceOpen, _) => {
-                self.totals.opened += 1;
+            (Manual::ForceOpen, state) => {
+                self.totals.opened += u64::from(!matches!(state, State::Open { .. }));
                 self.change(State::ForcedOpen, Some(TripReason::Forced));
             }
             (Manual::Disable, _) => self.change(State::Disabled, None),
@@ -346,7 +366,7 @@ impl Model {
             State::Open { until } => self.now >= until,
             State::ForcedOpen => false,
             State::HalfOpen { since } => {
-                self.now < since + self.config.half_open_timeout() && self.free() > 0
+                self.now >= since + self.config.half_open_timeout() || self.free() > 0
             }
         }
     }
@@ -560,6 +580,21 @@ fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
         model.settle(permits.len(), End::Dropped);
     }
     compare(&circuit, &model);
+    is_never_shut_out(&circuit, &clock);
+}
+
+/// Whoever only calls when `is_available` says so is admitted in the end. (The longest that a
+/// circuit of `config()` stays open is 30 s, and half-open 10 s.)
+fn is_never_shut_out(circuit: &Circuit, clock: &ManualClock) {
+    if circuit.state() == CircuitState::ForcedOpen {
+        return;
+    }
+    let admitted = (0..=60).any(|_| {
+        let admitted = circuit.is_available() && circuit.try_acquire().is_ok();
+        clock.advance(Duration::from_secs(1));
+        admitted
+    });
+    assert!(admitted, "shut out for ever: {:?}", circuit.metrics());
 }
 
 fn cases() -> u32 {

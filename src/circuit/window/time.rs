@@ -3,7 +3,8 @@
 //! It is a ring of buckets, each a step of time wide, with a running sum beside them: recording
 //! and asking cost the same whether ten calls or ten million fell into the window, and so does
 //! the memory. The window moves in whole steps. A call stays in it for the period or up to one
-//! step less, never longer.
+//! step less. (A step is a whole number of nanoseconds, rounded up, so the period is kept to within
+//! 300 ns.)
 
 use super::Counts;
 

@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::{
     ModelEntry, ModelManager, ProviderEntry, Shared,
     health::Credentials,
-    link::{BoxedProvider, Chain, LinkName, ModelService},
+    link::{BoxedProvider, Chain, Member, ModelService},
 };
 use crate::{
     BoxError,
@@ -57,6 +57,8 @@ impl Model {
 #[must_use = "a builder does nothing until `build`"]
 pub struct ModelManagerBuilder {
     providers: BTreeMap<Arc<str>, (BoxedProvider, Circuit)>,
+    /// A provider that came twice.
+    double: Option<Arc<str>>,
     models: Vec<(Arc<str>, Model)>,
     default_model: Option<Arc<str>>,
 }
@@ -65,14 +67,14 @@ impl ModelManagerBuilder {
     pub(super) fn new() -> Self {
         Self {
             providers: BTreeMap::new(),
+            double: None,
             models: Vec::new(),
             default_model: None,
         }
     }
 
     /// Adds a provider: its codec, over an HTTP service such as
-    /// [`HttpClient`](crate::models::HttpClient), behind a circuit. A second one of the same name
-    /// replaces the first.
+    /// [`HttpClient`](crate::models::HttpClient), behind a circuit.
     pub fn provider<H, B>(
         self,
         name: impl Into<Arc<str>>,
@@ -105,8 +107,13 @@ impl ModelManagerBuilder {
         S::Future: Send + 'static,
     {
         let service = BoxCloneSyncService::new(service);
-        self.providers
-            .insert(name.into(), (service, circuit.into()));
+        let name = name.into();
+        let before = self
+            .providers
+            .insert(name.clone(), (service, circuit.into()));
+        if before.is_some() {
+            self.double = Some(name);
+        }
         self
     }
 
@@ -123,13 +130,18 @@ impl ModelManagerBuilder {
         self
     }
 
-    /// Checks that all names have somebody who bears them.
+    /// Checks that every name has one who bears it, and only one.
     ///
     /// # Errors
     ///
-    /// If there is no model, if two have the same alias, or if one names a provider, or a model to
-    /// stand in for it, that doesn't exist.
+    /// If there is no model; if two providers or models have the same name, or a model with a
+    /// circuit of its own that of a provider; if a model names a provider, or a model to stand in
+    /// for it, that doesn't exist; or if it names one twice.
     pub fn build(self) -> Result<ModelManager, SetupError> {
+        if let Some(name) = &self.double {
+            let problem = format!("must have a name each, but two are `{name}`");
+            return Err(SetupError::new("providers", problem));
+        }
         let Some((first, _)) = self.models.first() else {
             return Err(SetupError::new("models", "must have at least one model"));
         };
@@ -165,26 +177,39 @@ impl ModelManagerBuilder {
                 return Err(SetupError::new("provider", problem));
             };
             let service = ModelService {
-                name: LinkName {
+                member: Member {
                     model: alias.clone(),
                     provider: model.provider.clone(),
+                    circuit: model.circuit.as_ref().unwrap_or(circuit).clone(),
                 },
                 upstream: model.upstream.clone(),
                 provider: provider.clone(),
                 credentials: credentials[&model.provider].clone(),
             };
-            Ok((service, model.circuit.as_ref().unwrap_or(circuit).clone()))
+            Ok(service)
         };
 
         let mut models = BTreeMap::new();
         for (alias, model) in &self.models {
+            if model.circuit.is_some() && self.providers.contains_key(alias) {
+                let problem = format!(
+                    "with circuits of their own need names of their own: `{alias}` is a provider's"
+                );
+                return Err(SetupError::new("models", problem));
+            }
+            let mut chain: Vec<_> = std::iter::once(alias).chain(&model.fallbacks).collect();
+            chain.sort();
+            if let Some(twice) = chain.windows(2).find(|pair| pair[0] == pair[1]) {
+                let problem = format!("of `{alias}` name `{}` twice", twice[0]);
+                return Err(SetupError::new("fallbacks", problem));
+            }
             let aliases = std::iter::once(alias).chain(&model.fallbacks);
             let links = aliases
                 .map(|member| link(member, alias))
                 .collect::<Result<Vec<_>, _>>()?;
             let entry = ModelEntry {
                 provider: model.provider.clone(),
-                circuit: links[0].1.clone(),
+                circuit: links[0].member.circuit.clone(),
                 has_own_circuit: model.circuit.is_some(),
                 chain: Chain::new(links),
             };

@@ -53,17 +53,14 @@ pub struct CircuitHealth {
 
 impl CircuitHealth {
     pub(super) fn of(circuit: &Circuit) -> Self {
-        let metrics = circuit.metrics();
-        let open = metrics.current_state == CircuitState::Open;
+        let status = circuit.status();
+        let metrics = status.metrics;
         Self {
             state: metrics.current_state,
-            available: circuit.is_available(),
+            available: status.available,
             reason: metrics.trip_reason,
             since: metrics.state_changed_at,
-            next_probe_at: match metrics.retry_after {
-                Some(wait) if open => wall_clock().checked_add(wait),
-                _ => None,
-            },
+            next_probe_at: status.next_probe_at,
             metrics,
         }
     }

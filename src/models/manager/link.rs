@@ -29,13 +29,15 @@ pub(super) type ChainRequest = Arc<ModelRequest>;
 /// The links of a model, and their names for the record.
 pub(super) struct Chain {
     pub(super) service: Fallback<Vec<Link>, FallsBack, fn(&Attempts, &mut Answer)>,
-    pub(super) names: Vec<LinkName>,
+    pub(super) members: Vec<Member>,
 }
 
+/// A link by its name.
 #[derive(Debug, Clone)]
-pub(super) struct LinkName {
+pub(super) struct Member {
     pub(super) model: Arc<str>,
     pub(super) provider: Arc<str>,
+    pub(super) circuit: Circuit,
 }
 
 type Link = fallback::Link<CircuitBreaker<ModelService, ByKind, FailFast>, CircuitProbe>;
@@ -43,10 +45,11 @@ type Link = fallback::Link<CircuitBreaker<ModelService, ByKind, FailFast>, Circu
 pub(super) type BoxedProvider = BoxCloneSyncService<ProviderRequest, Completion, ModelError>;
 
 impl Chain {
-    pub(super) fn new(links: Vec<(ModelService, Circuit)>) -> Self {
-        let names = links.iter().map(|(service, _)| service.name.clone());
-        let names = names.collect();
-        let links = links.into_iter().map(|(service, circuit)| {
+    pub(super) fn new(links: Vec<ModelService>) -> Self {
+        let members = links.iter().map(|service| service.member.clone());
+        let members = members.collect();
+        let links = links.into_iter().map(|service| {
+            let circuit = service.member.circuit.clone();
             let layer = CircuitBreakerLayer::from_circuit(circuit.clone());
             let service = layer.fail_fast().classify(ByKind).layer(service);
             fallback::Link::new(service).probe(CircuitProbe(circuit))
@@ -54,14 +57,14 @@ impl Chain {
         let keep: fn(&Attempts, &mut Answer) =
             |attempts, answer| answer.attempts = attempts.clone();
         let service = Fallback::chain_links(links).policy(FallsBack).record(keep);
-        Self { service, names }
+        Self { service, members }
     }
 }
 
 /// A provider, asked for one of its models.
 #[derive(Clone)]
 pub(super) struct ModelService {
-    pub(super) name: LinkName,
+    pub(super) member: Member,
     /// What the provider calls the model.
     pub(super) upstream: Arc<str>,
     pub(super) provider: BoxedProvider,
@@ -72,8 +75,7 @@ pub(super) struct ModelService {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) completion: Completion,
-    pub(super) model: Arc<str>,
-    pub(super) provider: Arc<str>,
+    pub(super) member: Member,
     pub(super) attempts: Attempts,
 }
 
@@ -90,15 +92,14 @@ impl Service<ChainRequest> for ModelService {
         let call = self
             .provider
             .call(ProviderRequest::new(request, self.upstream.clone()));
-        let LinkName { model, provider } = self.name.clone();
+        let member = self.member.clone();
         let credentials = self.credentials.clone();
         Box::pin(async move {
             let result = call.await;
             credentials.observe(&result);
             Ok(Answer {
                 completion: result?,
-                model,
-                provider,
+                member,
                 attempts: Attempts::default(),
             })
         })

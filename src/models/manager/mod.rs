@@ -111,6 +111,11 @@ impl ModelManager {
         &self,
         request: ModelRequest,
     ) -> Result<ModelResponse, ModelError> {
+        // First, so that nothing else is said, or counted, of a model that doesn't exist.
+        let model = match &request.preferred_model {
+            Some(name) => self.model(name)?,
+            None => self.model(&self.shared.default_model)?,
+        };
         request.validate()?;
         if request.stream {
             return Err(ModelError::new(
@@ -118,17 +123,10 @@ impl ModelManager {
                 "stream: streaming is not supported yet, send false or leave it out",
             ));
         }
-        let model = match &request.preferred_model {
-            Some(name) => self.model(name)?,
-            None => self.model(&self.shared.default_model)?,
-        };
         let result = model.chain.service.clone().oneshot(Arc::new(request)).await;
         match result {
-            Ok(answer) => {
-                let circuit = &self.model(&answer.model)?.circuit;
-                Ok(report::response(answer, &model.chain.names, circuit))
-            }
-            Err(error) => Err(report::error(error, &model.chain.names)),
+            Ok(answer) => Ok(report::response(answer, &model.chain.members)),
+            Err(error) => Err(report::error(error, &model.chain.members)),
         }
     }
 
@@ -162,7 +160,7 @@ impl ModelManager {
     }
 
     /// The configuration of the circuit in front of a model. `None` if there is no such model.
-    pub fn circuit_breaker_config(&self, model: &str) -> Option<&CircuitBreakerConfig> {
+    pub fn circuit_breaker_config(&self, model: &str) -> Option<CircuitBreakerConfig> {
         let model = self.shared.models.get(model)?;
         Some(model.circuit.config())
     }

@@ -4,10 +4,10 @@ use std::{borrow::Cow, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::link::{Answer, LinkName, flatten};
+use super::link::{Answer, Member, flatten};
 use crate::{
-    circuit::{Circuit, CircuitBreakerMetrics},
-    fallback::{AttemptOutcome, Attempts, FallbackError},
+    circuit::CircuitBreakerMetrics,
+    fallback::{AttemptOutcome, Attempts, FallbackError, UNAVAILABLE},
     models::{FinishReason, ModelError, ModelErrorKind, Usage},
     service::Error,
 };
@@ -69,46 +69,58 @@ pub struct ModelAttempt {
     pub latency: Duration,
 }
 
-pub(super) fn response(answer: Answer, names: &[LinkName], circuit: &Circuit) -> ModelResponse {
+pub(super) fn response(answer: Answer, members: &[Member]) -> ModelResponse {
     let completion = answer.completion;
+    let member = answer.member;
     ModelResponse {
         id: completion.id,
         text: completion.text,
         reasoning: completion.reasoning,
-        model: answer.model.to_string(),
-        provider: answer.provider.to_string(),
+        model: member.model.to_string(),
+        provider: member.provider.to_string(),
         finish_reason: completion.finish_reason,
         usage: completion.usage,
         metadata: Metadata {
             provider_model: completion.model,
-            attempts: attempts(&answer.attempts, names),
-            circuit_breaker: circuit.metrics(),
+            attempts: attempts(&answer.attempts, members),
+            circuit_breaker: member.circuit.metrics(),
         },
     }
 }
 
-pub(super) fn error(error: FallbackError<Error<ModelError>>, names: &[LinkName]) -> ModelError {
-    let attempts = attempts(error.attempts(), names);
+pub(super) fn error(error: FallbackError<Error<ModelError>>, members: &[Member]) -> ModelError {
+    let mut attempts = attempts(error.attempts(), members);
     let error = match error {
         FallbackError::Failed { error, .. } => flatten(error),
         FallbackError::Unavailable(unavailable) => {
-            let considered: Vec<&str> = names.iter().map(|name| &*name.model).collect();
+            let considered: Vec<&str> = members.iter().map(|member| &*member.model).collect();
             let message = format!("the circuits of {} are open", considered.join(" and "));
             ModelError::new(ModelErrorKind::Unavailable, message)
                 .with_retry_after(unavailable.retry_after)
         }
     };
+    // A failure that ended the chain has no reason of the fallback's.
+    let failed = attempts
+        .iter_mut()
+        .rfind(|attempt| attempt.outcome == AttemptOutcome::Failed);
+    if let Some(last) = failed {
+        last.reason = Some(error.to_string().into());
+    }
     error.with_attempts(attempts)
 }
 
-fn attempts(attempts: &Attempts, names: &[LinkName]) -> Vec<ModelAttempt> {
+fn attempts(attempts: &Attempts, members: &[Member]) -> Vec<ModelAttempt> {
     let attempts = attempts.iter().map(|attempt| {
-        let name = &names[attempt.link];
+        let member = &members[attempt.link];
         ModelAttempt {
-            model: name.model.to_string(),
-            provider: name.provider.to_string(),
+            model: member.model.to_string(),
+            provider: member.provider.to_string(),
             outcome: attempt.outcome,
-            reason: attempt.reason.clone(),
+            reason: match attempt.reason.as_deref() {
+                // The fallback knows no circuit. This one has rejected the request, and counts it.
+                Some(UNAVAILABLE) => Some(member.circuit.reject().to_string().into()),
+                _ => attempt.reason.clone(),
+            },
             latency: attempt.latency,
         }
     });
@@ -116,11 +128,7 @@ fn attempts(attempts: &Attempts, names: &[LinkName]) -> Vec<ModelAttempt> {
 }
 
 fn outcome<S: Serializer>(outcome: &AttemptOutcome, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(match outcome {
-        AttemptOutcome::Answered => "answered",
-        AttemptOutcome::Failed => "failed",
-        AttemptOutcome::Skipped => "skipped",
-    })
+    serializer.collect_str(outcome)
 }
 
 fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
