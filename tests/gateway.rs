@@ -44,6 +44,11 @@ impl Setup {
         http::post_json(&self.gateway.at("/v1/process"), &request).await
     }
 
+    async fn try_process(&self) -> Result<Response, http::Error> {
+        let url = self.gateway.at("/v1/process");
+        http::try_request("POST", &url, &[], r#"{"prompt":"hello"}"#).await
+    }
+
     async fn chat(&self) -> Response {
         let request = json!({
             "model": "claude-3.5-sonnet", "messages": [{"role": "user", "content": "hello"}],
@@ -584,6 +589,30 @@ async fn g5_a_shutdown_lets_requests_finish() {
     assert_eq!(response.status, 200);
     assert_eq!(response.json()["provider"], "deepseek");
     assert!(it.gateway.terminate().await.status.success());
+}
+
+#[tokio::test]
+async fn g5_a_second_signal_stops_at_once() {
+    // A deadline that no test outlives.
+    let config = r#"{"timeout":"10m"}"#;
+    let it = Setup::start(&[("GATEWAY_CIRCUIT_BREAKER", config)]).await;
+    it.claude.break_with("hang").await;
+    // What becomes of the request then is not promised.
+    let (_, ()) = tokio::join!(it.try_process(), async {
+        eventually("the request to be under way", async || {
+            (it.claude.requests().await == 1).then_some(())
+        })
+        .await;
+        it.gateway.ask_to_stop();
+        eventually("the shutdown to begin", async || {
+            it.gateway.stderr().contains("stopping").then_some(())
+        })
+        .await;
+        it.gateway.ask_to_stop();
+    });
+    let ended = it.gateway.terminate().await;
+    assert!(ended.status.success());
+    assert!(ended.stderr.contains("asked twice"), "{}", ended.stderr);
 }
 
 #[test]

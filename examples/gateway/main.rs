@@ -91,11 +91,14 @@ async fn run(args: Args) -> Result<(), Error> {
         if stopped.await.is_err() {
             std::future::pending::<()>().await;
         }
-        tokio::time::sleep(GRACE).await;
+        match tokio::time::timeout(GRACE, stop_signal()).await {
+            Ok(()) => "asked twice",
+            Err(_) => "the time for that is over",
+        }
     };
     tokio::select! {
         ended = server => ended?,
-        () = grace_over => tracing::warn!("stopped with requests still under way"),
+        why = grace_over => tracing::warn!("stopping with requests still under way: {why}"),
     }
     for provider in simulated {
         provider.server.shutdown().await;

@@ -49,6 +49,9 @@ pub struct CircuitBreakerMetrics {
     pub last_failure_time: Option<SystemTime>,
     /// The state. A change that is due by time shows once a call has brought it about.
     pub current_state: CircuitState,
+    /// Whether a call would be admitted, as [`Circuit::is_available`](super::Circuit::is_available)
+    /// says.
+    pub available: bool,
     /// When that state began.
     #[cfg_attr(
         feature = "serde",
@@ -66,6 +69,12 @@ pub struct CircuitBreakerMetrics {
         serde(serialize_with = "super::wire::optional_wait::serialize")
     )]
     pub retry_after: Option<Duration>,
+    /// While the circuit is open: when the first probe is due. `retry_after` as a time of day.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::optional_date::serialize")
+    )]
+    pub next_probe_at: Option<SystemTime>,
     /// Why the circuit opened; absent once it has closed.
     pub trip_reason: Option<TripReason>,
     /// How often the circuit opened.

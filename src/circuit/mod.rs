@@ -88,16 +88,6 @@ struct Shared {
     audience: Audience,
 }
 
-/// A circuit at one moment.
-#[derive(Debug)]
-pub(crate) struct Status {
-    pub(crate) metrics: CircuitBreakerMetrics,
-    #[cfg(feature = "models")]
-    pub(crate) available: bool,
-    #[cfg(feature = "models")]
-    pub(crate) next_probe_at: Option<std::time::SystemTime>,
-}
-
 /// The answer to a service that asks for readiness.
 #[derive(Debug)]
 pub(crate) enum Readiness {
@@ -178,16 +168,11 @@ impl Circuit {
 
     /// What the circuit has seen.
     pub fn metrics(&self) -> CircuitBreakerMetrics {
-        self.status().metrics
-    }
-
-    /// The metrics, and what else can be told of the same moment.
-    pub(crate) fn status(&self) -> Status {
         let now = self.now();
         let seen = self.lock().snapshot(self.settings(), now);
         let date = |at| self.shared.timeline.date(at);
         let slow = self.settings().slow_call_duration.is_some();
-        let metrics = CircuitBreakerMetrics {
+        CircuitBreakerMetrics {
             total_requests: seen.totals.successful
                 + seen.totals.failed
                 + seen.totals.ignored
@@ -203,21 +188,16 @@ impl Circuit {
             last_success_time: seen.totals.last_success.map(date),
             last_failure_time: seen.totals.last_failure.map(date),
             current_state: seen.state,
+            available: seen.available,
             state_changed_at: date(seen.since),
             error_rate: seen.window.error_rate(),
             slow_rate: slow.then(|| seen.window.slow_rate()),
             retry_after: seen.retry_after,
+            next_probe_at: seen.due.map(date),
             trip_reason: seen.reason,
             opened_total: seen.totals.opened,
             recoveries_total: seen.totals.recoveries,
             failed_recoveries_total: seen.totals.failed_recoveries,
-        };
-        Status {
-            metrics,
-            #[cfg(feature = "models")]
-            available: seen.available,
-            #[cfg(feature = "models")]
-            next_probe_at: seen.due.map(date),
         }
     }
 

@@ -53,14 +53,13 @@ pub struct CircuitHealth {
 
 impl CircuitHealth {
     pub(super) fn of(circuit: &Circuit) -> Self {
-        let status = circuit.status();
-        let metrics = status.metrics;
+        let metrics = circuit.metrics();
         Self {
             state: metrics.current_state,
-            available: status.available,
+            available: metrics.available,
             reason: metrics.trip_reason,
             since: metrics.state_changed_at,
-            next_probe_at: status.next_probe_at,
+            next_probe_at: metrics.next_probe_at,
             metrics,
         }
     }
