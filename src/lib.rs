@@ -34,7 +34,7 @@
 //!     Err(Error::Timeout(timeout)) => println!("too late: {timeout}"),
 //!     Err(Error::Inner(error)) => println!("it failed: {error}"),
 //! }
-//! assert_eq!(circuit.metrics().successful_requests, 1);
+//! assert_eq!(circuit.metrics().successful_requests, Some(1));
 //! # Ok(())
 //! # }
 //! ```
@@ -99,7 +99,7 @@ pub use self::{
     circuit::{
         Circuit, CircuitBreakerConfig, CircuitBreakerConfigBuilder, CircuitBreakerMetrics,
         CircuitState, Clock, ConfigError, DefaultClock, Event, Events, Lagged, ManualClock,
-        OnCancel, Open, Outcome, Permit, RetryAfterPolicy, TripReason,
+        OnCancel, Open, Outcome, Permit, Record, RetryAfterPolicy, TripReason,
     },
     classify::{Classified, Classify, ErrorsAsFailures},
     service::{CircuitBreaker, CircuitBreakerLayer, Error, Timeout},

@@ -99,7 +99,7 @@ async fn m1_the_preferred_model_first_then_its_chain() {
         ("small", Answered)
     );
     // The metrics are those of the provider that answered.
-    assert_eq!(answer.metadata.circuit_breaker.successful_requests, 2);
+    assert_eq!(answer.metadata.circuit_breaker.successful_requests, Some(2));
 }
 
 #[tokio::test]

@@ -136,8 +136,9 @@ fn circuits(manager: &ModelManager) -> Result<Vec<MetricFamily>, prometheus::Err
         }
         in_flight
             .with_label_values(&[name])
-            .set(i64::try_from(seen.in_flight).unwrap_or(i64::MAX));
-        error_rate.with_label_values(&[name]).set(seen.error_rate);
+            .set(i64::try_from(seen.in_flight.unwrap_or_default()).unwrap_or(i64::MAX));
+        let rate = seen.error_rate.unwrap_or_default();
+        error_rate.with_label_values(&[name]).set(rate);
         retry_after
             .with_label_values(&[name])
             .set(seen.retry_after.unwrap_or_default().as_secs_f64());
@@ -145,7 +146,11 @@ fn circuits(manager: &ModelManager) -> Result<Vec<MetricFamily>, prometheus::Err
             .with_label_values(&[name])
             .inc_by(seen.rejected_requests);
         for (family, label, count) in [
-            (&calls, "success", seen.successful_requests),
+            (
+                &calls,
+                "success",
+                seen.successful_requests.unwrap_or_default(),
+            ),
             (&calls, "failure", seen.failed_requests),
             (&calls, "ignored", seen.ignored_requests),
             (&of_these, "timeout", seen.timed_out_requests),

@@ -136,7 +136,9 @@ impl Timeline {
     }
 
     pub(super) fn now(&self) -> u64 {
-        self.clock.now().saturating_sub(self.origin)
+        // Never the very last moment, so that there is one that no clock has reached.
+        let now = self.clock.now().saturating_sub(self.origin);
+        now.min(u64::MAX - 1)
     }
 
     /// The time of day at a moment of this timeline.

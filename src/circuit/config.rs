@@ -88,6 +88,7 @@ pub struct CircuitBreakerConfig {
         serde(alias = "probe_lease", with = "wire::duration")
     )]
     pub(super) probe_lease: Duration,
+    pub(super) record: Record,
 }
 
 /// What a circuit does with a failure that says for how long to stay away.
@@ -105,6 +106,20 @@ pub enum RetryAfterPolicy {
     /// The circuit opens at once, for that time, from half-open too: the dependency asked to be left
     /// alone.
     Open,
+}
+
+/// What a call pays for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
+#[non_exhaustive]
+pub enum Record {
+    /// Every figure of [`CircuitBreakerMetrics`](super::CircuitBreakerMetrics). It takes two
+    /// readings of the clock per call.
+    #[default]
+    All,
+    /// Only what the rules need. Figures that are not kept are absent.
+    Rules,
 }
 
 /// What becomes of a call that is dropped before its outcome is known.
@@ -140,6 +155,7 @@ impl Default for CircuitBreakerConfig {
             retry_after_cap: Duration::from_secs(600),
             on_cancel: OnCancel::Ignore,
             probe_lease: Duration::from_secs(1),
+            record: Record::All,
         }
     }
 }
@@ -233,6 +249,11 @@ impl CircuitBreakerConfig {
     /// See [`CircuitBreakerConfigBuilder::probe_lease`].
     pub fn probe_lease(&self) -> Duration {
         self.probe_lease
+    }
+
+    /// See [`CircuitBreakerConfigBuilder::record`].
+    pub fn record(&self) -> Record {
+        self.record
     }
 }
 
@@ -345,6 +366,12 @@ impl CircuitBreakerConfigBuilder {
     /// another may have it. Default: 1 s.
     pub fn probe_lease(mut self, lease: Duration) -> Self {
         self.config.probe_lease = lease;
+        self
+    }
+
+    /// How much is recorded for the metrics. Default: [`Record::All`].
+    pub fn record(mut self, record: Record) -> Self {
+        self.config.record = record;
         self
     }
 

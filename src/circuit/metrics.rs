@@ -16,10 +16,12 @@ use super::state::{CircuitState, TripReason};
 #[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
 #[non_exhaustive]
 pub struct CircuitBreakerMetrics {
-    /// Calls that were admitted.
-    pub total_requests: u64,
-    /// Calls that succeeded.
-    pub successful_requests: u64,
+    /// Calls that were admitted. Absent with [`Record::Rules`](super::Record::Rules).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub total_requests: Option<u64>,
+    /// Calls that succeeded. Absent with [`Record::Rules`](super::Record::Rules).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub successful_requests: Option<u64>,
     /// Calls that failed.
     pub failed_requests: u64,
     /// Calls that said nothing about the dependency.
@@ -33,8 +35,10 @@ pub struct CircuitBreakerMetrics {
     /// Calls that took `slow_call_duration` or longer; absent where that is not configured.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub slow_requests: Option<u64>,
-    /// Calls that are admitted and not yet settled.
-    pub in_flight: u64,
+    /// Calls that are admitted and not yet settled. Absent with
+    /// [`Record::Rules`](super::Record::Rules).
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub in_flight: Option<u64>,
     /// When a call last succeeded.
     #[cfg_attr(
         feature = "serde",
@@ -58,8 +62,10 @@ pub struct CircuitBreakerMetrics {
         serde(serialize_with = "super::wire::date::serialize")
     )]
     pub state_changed_at: SystemTime,
-    /// Failed share of the calls in the window, from 0 to 1; 0 of none.
-    pub error_rate: f64,
+    /// Failed share of the calls in the window, from 0 to 1; 0 of none. Absent if no window is
+    /// kept: with [`Record::Rules`](super::Record::Rules) and no `error_threshold_percentage`.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub error_rate: Option<f64>,
     /// Slow share of the calls in the window, from 0 to 1; absent where no call can be slow.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub slow_rate: Option<f64>,

@@ -21,51 +21,57 @@
 //!     },
 //!     Err(open) => println!("not now: {open}"),
 //! }
-//! assert_eq!(circuit.metrics().total_requests, 1);
+//! assert_eq!(circuit.metrics().total_requests, Some(1));
 //! ```
 //!
 //! # What holds under concurrency
 //!
-//! Admissions and settlements are put in one order by a lock that is held for a few dozen
-//! instructions, and never while user code, a waker or a listener runs. In that order, a circuit
-//! opens at the settlement that makes a rule true, every transition happens once and is told
-//! once, never more than `half_open_requests` probes are in flight in one half-open turn, and no
-//! call is lost or counted twice. [`Circuit::metrics`] is a moment in that order.
+//! While a circuit is closed its calls take no lock: each is admitted at one read of the state, and
+//! settled at one access to each rule's own word. Changes of state and half-open turns happen under
+//! a lock that is held for a few dozen instructions, and never while user code, a waker or a
+//! listener runs.
+//!
+//! - A circuit opens in the settlement that makes a rule true: that very call finds it, and has
+//!   opened the circuit when it returns. Calls that are admitted or settled meanwhile come before.
+//! - Every transition happens once and is told once, in order.
+//! - Never more than `half_open_requests` probes are in flight in one half-open turn.
+//! - No call is lost or counted twice, and what settles in a later generation moves no window, run
+//!   or probe count of it.
+//! - The rules are independent: two settlements at the same time may take effect in one order for
+//!   the run of failures and in the other for a rate.
+//! - [`Circuit::metrics`] is consistent but for calls that settle while it is taken: what such a
+//!   call counts in more than one figure may show in one of them first.
 
 mod clock;
 mod config;
 mod events;
+mod hot;
 mod machine;
 mod metrics;
 mod outcome;
 mod permit;
+mod run;
+mod shared;
 mod state;
+mod sync;
 mod waiters;
 mod window;
 #[cfg(feature = "serde")]
 mod wire;
+mod word;
 
-#[cfg(test)]
+#[cfg(all(test, not(tower_breaker_loom)))]
 mod tests;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
-    time::Duration,
-};
+use std::{fmt, time::Duration};
 
 #[cfg(feature = "http")]
 pub(crate) use self::clock::wall_clock;
-use self::{
-    clock::Timeline,
-    events::{Audience, contain},
-    machine::{Machine, Settlement, Ticket},
-};
 pub use self::{
     clock::{Clock, DefaultClock, ManualClock},
     config::{
-        CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, OnCancel, RetryAfterPolicy,
+        CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, OnCancel, Record,
+        RetryAfterPolicy,
     },
     events::{Event, Events, Lagged},
     metrics::CircuitBreakerMetrics,
@@ -73,28 +79,13 @@ pub use self::{
     permit::{Open, Permit},
     state::{CircuitState, TripReason},
 };
-pub(crate) use self::{machine::Lease, waiters::WaiterId};
+pub(crate) use self::{machine::Lease, shared::Readiness, waiters::WaiterId};
+use self::{shared::Shared, sync::Arc};
 
 /// A handle to a circuit. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Circuit {
     shared: Arc<Shared>,
-}
-
-struct Shared {
-    config: CircuitBreakerConfig,
-    timeline: Timeline,
-    machine: Mutex<Machine>,
-    audience: Audience,
-}
-
-/// The answer to a service that asks for readiness.
-#[derive(Debug)]
-pub(crate) enum Readiness {
-    /// It may call; in a half-open circuit with this permit.
-    Ready(Option<Lease>),
-    /// It may not, and its waker is registered. By time alone that can change after so long.
-    Wait(Option<Duration>),
 }
 
 impl Circuit {
@@ -105,14 +96,8 @@ impl Circuit {
 
     /// A closed circuit on a clock of its own.
     pub fn with_clock(config: CircuitBreakerConfig, clock: impl Clock) -> Self {
-        let machine = Mutex::new(Machine::new(&config));
         Self {
-            shared: Arc::new(Shared {
-                config,
-                timeline: Timeline::new(clock),
-                machine,
-                audience: Audience::default(),
-            }),
+            shared: Arc::new(Shared::new(config, clock)),
         }
     }
 
@@ -129,32 +114,34 @@ impl Circuit {
     /// lifetime totals stay. It also ends [`force_open`](Self::force_open) and
     /// [`disable`](Self::disable).
     pub fn reset(&self) {
-        self.with(|machine, _, now| machine.reset(now));
+        self.shared
+            .with(|machine, hot, now| machine.reset(hot, now));
     }
 
     /// Rejects all calls until [`reset`](Self::reset) or [`disable`](Self::disable); no time ends
     /// it.
     pub fn force_open(&self) {
-        self.with(|machine, _, now| machine.force_open(now));
+        self.shared
+            .with(|machine, hot, now| machine.force_open(hot, now));
     }
 
     /// Admits all calls, and still records them, until [`reset`](Self::reset) or
     /// [`force_open`](Self::force_open).
     pub fn disable(&self) {
-        self.with(|machine, _, now| machine.disable(now));
+        self.shared
+            .with(|machine, hot, now| machine.disable(hot, now));
     }
 
     /// The state. A change that is due by time shows once a call has brought it about; see
     /// [`is_available`](Self::is_available).
     pub fn state(&self) -> CircuitState {
-        self.lock().state()
+        self.shared.hot.word().state()
     }
 
     /// Whether a call would be admitted now. It reserves nothing, so the next call may find it
     /// otherwise.
     pub fn is_available(&self) -> bool {
-        let now = self.now();
-        self.lock().is_available(self.settings(), now)
+        self.check().is_ok()
     }
 
     /// Tells others whether a call would be admitted, and if not, when to try again, if that is
@@ -168,42 +155,12 @@ impl Circuit {
 
     /// What the circuit has seen.
     pub fn metrics(&self) -> CircuitBreakerMetrics {
-        let now = self.now();
-        let seen = self.lock().snapshot(self.settings(), now);
-        let date = |at| self.shared.timeline.date(at);
-        let slow = self.settings().slow_call_duration.is_some();
-        CircuitBreakerMetrics {
-            total_requests: seen.totals.successful
-                + seen.totals.failed
-                + seen.totals.ignored
-                + seen.totals.in_flight,
-            successful_requests: seen.totals.successful,
-            failed_requests: seen.totals.failed,
-            ignored_requests: seen.totals.ignored,
-            rejected_requests: seen.totals.rejected,
-            cancelled_requests: seen.totals.cancelled,
-            timed_out_requests: seen.totals.timed_out,
-            slow_requests: slow.then_some(seen.totals.slow),
-            in_flight: seen.totals.in_flight,
-            last_success_time: seen.totals.last_success.map(date),
-            last_failure_time: seen.totals.last_failure.map(date),
-            current_state: seen.state,
-            available: seen.available,
-            state_changed_at: date(seen.since),
-            error_rate: seen.window.error_rate(),
-            slow_rate: slow.then(|| seen.window.slow_rate()),
-            retry_after: seen.retry_after,
-            next_probe_at: seen.due.map(date),
-            trip_reason: seen.reason,
-            opened_total: seen.totals.opened,
-            recoveries_total: seen.totals.recoveries,
-            failed_recoveries_total: seen.totals.failed_recoveries,
-        }
+        self.shared.metrics()
     }
 
     /// The configuration.
     pub fn config(&self) -> CircuitBreakerConfig {
-        self.settings().clone()
+        self.shared.hot.config.clone()
     }
 
     /// Calls `listener` at every change of state, in order, from whatever thread brings it about
@@ -221,119 +178,66 @@ impl Circuit {
 
     /// What [`probe`](Self::probe) tells.
     pub(crate) fn check(&self) -> Result<(), Option<Duration>> {
-        let now = self.now();
-        let machine = self.lock();
-        if machine.is_available(self.settings(), now) {
-            Ok(())
-        } else {
-            Err(machine.retry_after(self.settings(), now))
-        }
+        self.shared.check()
     }
 
     // ===== for the service =====
 
     /// Admits a call that may have reserved a permit before.
+    #[inline]
     pub(crate) fn acquire(&self, lease: Option<Lease>) -> Result<Permit, Open> {
-        let ticket = self.with(|machine, config, now| machine.admit(config, now, lease))?;
-        Ok(Permit::new(self.clone(), ticket))
+        let ticket = self.shared.admit(lease)?;
+        Ok(Permit::new(self.shared.clone(), ticket))
     }
 
-    /// Counts a service that will never be ready as a failure.
-    pub(crate) fn readiness_failed(&self, lease: Option<Lease>) {
-        self.with(|machine, config, now| machine.readiness_failed(config, now, lease));
+    /// Counts a call that is rejected without being asked for anew.
+    pub(crate) fn count_rejection(&self) {
+        hot::Tallies::count(&self.shared.hot.tallies.rejected);
     }
 
     /// Rejects a call without asking anew.
+    #[cfg(feature = "models")]
     pub(crate) fn reject(&self) -> Open {
-        self.with(|machine, config, now| machine.reject(config, now))
+        self.shared
+            .with(|machine, hot, now| machine.reject(hot, now))
     }
 
     /// Asks for readiness, or else has `waker` woken at the next change, under `id`.
+    #[inline]
     pub(crate) fn poll_reserve(
         &self,
         held: Option<Lease>,
         id: &mut Option<WaiterId>,
-        waker: &Waker,
+        waker: &std::task::Waker,
     ) -> Readiness {
-        // Cloned before the lock is taken, and what it replaces dropped after it.
-        let waker = waker.clone();
-        let (readiness, _replaced) =
-            self.with(
-                |machine, config, now| match machine.reserve(config, now, held) {
-                    Ok(lease) => (Readiness::Ready(lease), None),
-                    Err(unavailable) => {
-                        let wait = unavailable.changes_at.map(|at| at.saturating_sub(now));
-                        let waiters = machine.waiters();
-                        let id = *id.get_or_insert_with(|| waiters.next_id());
-                        let replaced = waiters.register(id, waker);
-                        (Readiness::Wait(wait.map(Duration::from_nanos)), replaced)
-                    }
-                },
-            );
-        readiness
+        if self.shared.hot.word().admits_all() {
+            return Readiness::Ready(None);
+        }
+        self.shared.poll_reserve(held, id, waker)
     }
 
     /// Like [`poll_reserve`](Self::poll_reserve) for a service that doesn't wait.
-    pub(crate) fn try_reserve(&self, held: Option<Lease>) -> Option<Option<Lease>> {
-        self.with(|machine, config, now| machine.reserve(config, now, held).ok())
+    #[inline]
+    pub(crate) fn try_reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Open> {
+        if self.shared.hot.word().admits_all() {
+            return Ok(None);
+        }
+        self.shared.try_reserve(held)
     }
 
     /// Gives back a permit that was reserved and not used.
     pub(crate) fn release(&self, lease: Lease) {
-        self.with(|machine, _, _| machine.release(lease));
+        self.shared.with(|machine, _, _| machine.release(lease));
+    }
+
+    /// Counts a service that will never be ready as a failure.
+    pub(crate) fn readiness_failed(&self, lease: Option<Lease>) {
+        self.shared.readiness_failed(lease);
     }
 
     /// Forgets a waiter.
     pub(crate) fn deregister(&self, id: WaiterId) {
-        let _waker = self.lock().waiters().deregister(id);
-    }
-
-    fn settle(&self, ticket: Ticket, settlement: Settlement) {
-        self.with(|machine, config, now| machine.settle(config, now, ticket, settlement));
-    }
-
-    pub(crate) fn settings(&self) -> &CircuitBreakerConfig {
-        &self.shared.config
-    }
-
-    fn now(&self) -> u64 {
-        self.shared.timeline.now()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Machine> {
-        // Nothing panics while it is held, so what it guards is whole.
-        self.shared
-            .machine
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the machine, then, with the lock released, wakes and tells whom that concerns.
-    fn with<T>(&self, change: impl FnOnce(&mut Machine, &CircuitBreakerConfig, u64) -> T) -> T {
-        let now = self.now();
-        let (result, wake, mut told) = {
-            let mut machine = self.lock();
-            let result = change(&mut machine, self.settings(), now);
-            (
-                result,
-                machine.take_wakers(),
-                machine.next_transition(false),
-            )
-        };
-        for waker in wake {
-            contain(|| waker.wake());
-        }
-        while let Some(transition) = told {
-            self.shared.audience.tell(Event {
-                from: transition.from,
-                to: transition.to,
-                reason: transition.reason,
-                at: self.shared.timeline.date(transition.at),
-                generation: transition.generation,
-            });
-            told = self.lock().next_transition(true);
-        }
-        result
+        self.shared.deregister(id);
     }
 }
 

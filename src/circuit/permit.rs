@@ -3,12 +3,14 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    Circuit,
-    clock::nanos,
     config::OnCancel,
-    machine::{Cause, Settlement, Ticket},
+    hot::NEVER,
+    machine::{Cause, Settlement},
     outcome::Outcome,
+    shared::Shared,
     state::{CircuitState, TripReason},
+    sync::Arc,
+    word::Word,
 };
 
 /// An admitted call. It is settled exactly once: by one of its methods, or by being dropped,
@@ -19,12 +21,21 @@ use super::{
 #[must_use = "a permit that is dropped counts as a cancelled call"]
 pub struct Permit {
     /// `None` once settled.
-    circuit: Option<Circuit>,
+    circuit: Option<Arc<Shared>>,
     ticket: Ticket,
 }
 
+/// When and in which generation a call was admitted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticket {
+    pub(super) word: Word,
+    /// `NEVER` where the configuration doesn't need it.
+    pub(super) started: u64,
+}
+
 impl Permit {
-    pub(super) fn new(circuit: Circuit, ticket: Ticket) -> Self {
+    #[inline]
+    pub(super) fn new(circuit: Arc<Shared>, ticket: Ticket) -> Self {
         Self {
             circuit: Some(circuit),
             ticket,
@@ -56,15 +67,19 @@ impl Permit {
         self.end(outcome, Cause::Answered);
     }
 
-    /// How long ago the call was admitted, by the circuit's clock.
-    pub fn elapsed(&self) -> Duration {
-        let now = self.circuit.as_ref().map_or(0, Circuit::now);
-        Duration::from_nanos(now.saturating_sub(self.ticket.started))
+    /// The deadline of the call, and how long ago it was admitted, if the configuration has it
+    /// read that.
+    pub(crate) fn timeout(&self) -> Option<(Duration, Duration)> {
+        let circuit = self.circuit.as_ref()?;
+        let timeout = circuit.hot.config.timeout?;
+        Some((timeout, self.elapsed(circuit)))
     }
 
-    /// The deadline of the call, counted from its admission.
-    pub(crate) fn timeout(&self) -> Option<Duration> {
-        self.circuit.as_ref()?.settings().timeout
+    fn elapsed(&self, circuit: &Shared) -> Duration {
+        match self.ticket.started {
+            NEVER => Duration::ZERO,
+            started => Duration::from_nanos(circuit.now().saturating_sub(started)),
+        }
     }
 
     fn end(&mut self, outcome: Outcome, cause: Cause) {
@@ -77,8 +92,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(circuit) = &self.circuit else { return };
-        let outcome = match circuit.settings().on_cancel {
-            OnCancel::FailAfter(least) if nanos(self.elapsed()) >= nanos(least) => Outcome::FAILURE,
+        let outcome = match circuit.hot.config.on_cancel {
+            OnCancel::FailAfter(least) if self.elapsed(circuit) >= least => Outcome::FAILURE,
             OnCancel::FailAfter(_) | OnCancel::Ignore => Outcome::Ignored,
         };
         self.end(outcome, Cause::Cancelled);
@@ -88,7 +103,7 @@ impl Drop for Permit {
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Permit")
-            .field("generation", &self.ticket.generation)
+            .field("generation", &self.ticket.word.generation())
             .finish_non_exhaustive()
     }
 }

@@ -5,7 +5,6 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use pin_project_lite::pin_project;
@@ -122,12 +121,11 @@ fn poll_deadline(
     let Call::Running(permit) = call else {
         return Poll::Pending;
     };
-    let Some(after) = permit.timeout() else {
+    let Some((after, elapsed)) = permit.timeout() else {
         return Poll::Pending;
     };
     if deadline.is_none() {
-        let left: Duration = after.saturating_sub(permit.elapsed());
-        deadline.set(Some(sleep(left)));
+        deadline.set(Some(sleep(after.saturating_sub(elapsed))));
     }
     if let Some(deadline) = deadline.as_pin_mut() {
         ready!(deadline.poll(cx));

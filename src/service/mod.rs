@@ -56,7 +56,7 @@ pub use self::{
     reply::{FailFast, Mode, Wait},
 };
 use crate::{
-    circuit::Circuit,
+    circuit::{Circuit, Open},
     classify::{Classify, ErrorsAsFailures},
 };
 
@@ -88,7 +88,7 @@ enum Readiness {
     /// The circuit and the inner service are ready.
     Admitted,
     /// The call will be rejected; the inner service was not polled.
-    Rejected,
+    Rejected(Open),
 }
 
 impl<S, C, M> CircuitBreaker<S, C, M> {
@@ -139,8 +139,8 @@ where
         }
         if M::WAITS {
             ready!(self.reservation.poll(cx));
-        } else if !self.reservation.try_now() {
-            self.readiness = Readiness::Rejected;
+        } else if let Err(open) = self.reservation.try_now() {
+            self.readiness = Readiness::Rejected(open);
             return Poll::Ready(Ok(()));
         }
         // What is reserved is kept while the inner service is pending, until it lapses.
@@ -159,8 +159,9 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let classify = self.classify.clone();
         let readiness = std::mem::replace(&mut self.readiness, Readiness::None);
-        if readiness == Readiness::Rejected {
-            return ResponseFuture::rejected(self.circuit().reject(), classify);
+        if let Readiness::Rejected(open) = readiness {
+            self.circuit().count_rejection();
+            return ResponseFuture::rejected(open, classify);
         }
         // Asked again, because the circuit may have opened since `poll_ready`.
         match self.reservation.spend() {

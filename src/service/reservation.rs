@@ -62,11 +62,16 @@ impl Reservation {
         }
     }
 
-    /// Reserves without waiting. False if no call may be made now.
-    pub(super) fn try_now(&mut self) -> bool {
-        let reserved = self.circuit.try_reserve(self.lease);
-        self.lease = reserved.flatten();
-        reserved.is_some()
+    /// Reserves without waiting.
+    ///
+    /// # Errors
+    ///
+    /// If no call may be made now.
+    #[inline]
+    pub(super) fn try_now(&mut self) -> Result<(), Open> {
+        let reserved = self.circuit.try_reserve(self.lease.take());
+        self.lease = reserved?;
+        Ok(())
     }
 
     /// Spends the reservation, or what can be had without one.

@@ -1,10 +1,16 @@
 //! Who may call: admission, reservation, and what time brings about on the way.
 
 use super::{
-    Machine, Phase, Ticket,
+    Machine, Phase,
     turn::{Lease, Turn},
 };
-use crate::circuit::{clock::nanos, config::CircuitBreakerConfig, permit::Open, state::TripReason};
+use crate::circuit::{
+    clock::nanos,
+    hot::{Hot, Tallies},
+    permit::Open,
+    state::TripReason,
+    word::Word,
+};
 
 /// No call is admitted, and by time alone that changes then.
 #[derive(Debug, Clone, Copy)]
@@ -16,22 +22,22 @@ impl Machine {
     /// Admits a call, which may have reserved a permit before, or counts a rejection.
     pub(in crate::circuit) fn admit(
         &mut self,
-        config: &CircuitBreakerConfig,
+        hot: &Hot,
         now: u64,
         lease: Option<Lease>,
-    ) -> Result<Ticket, Open> {
-        let ticket = self.take_permit(config, now, lease);
-        ticket.ok_or_else(|| self.reject(config, now))
+    ) -> Result<Word, Open> {
+        let ticket = self.take_permit(hot, now, lease);
+        ticket.ok_or_else(|| self.reject(hot, now))
     }
 
-    pub(super) fn take_permit(
+    pub(in crate::circuit) fn take_permit(
         &mut self,
-        config: &CircuitBreakerConfig,
+        hot: &Hot,
         now: u64,
         lease: Option<Lease>,
-    ) -> Option<Ticket> {
-        self.expire(config, now);
-        let free = self.free_permits(config, now);
+    ) -> Option<Word> {
+        self.expire(hot, now);
+        let free = self.free_permits(hot, now);
         let admitted = match &mut self.phase {
             Phase::Closed | Phase::Disabled => true,
             Phase::Open { .. } | Phase::ForcedOpen => false,
@@ -42,19 +48,18 @@ impl Machine {
                 admitted
             }
         };
-        admitted.then(|| {
-            self.totals.in_flight += 1;
-            Ticket {
-                generation: self.generation,
-                started: now,
-            }
-        })
+        admitted.then(|| hot.word())
     }
 
     /// Counts a rejection, and says for how long.
-    pub(in crate::circuit) fn reject(&mut self, config: &CircuitBreakerConfig, now: u64) -> Open {
-        self.totals.rejected += 1;
-        let wait = self.retry_after(config, now).unwrap_or_default();
+    pub(in crate::circuit) fn reject(&mut self, hot: &Hot, now: u64) -> Open {
+        Tallies::count(&hot.tallies.rejected);
+        self.rejection(hot, now)
+    }
+
+    /// What a caller is told that is rejected now.
+    pub(in crate::circuit) fn rejection(&self, hot: &Hot, now: u64) -> Open {
+        let wait = self.retry_after(hot, now).unwrap_or_default();
         Open {
             retry_after: (!matches!(self.phase, Phase::ForcedOpen)).then_some(wait),
             state: self.state(),
@@ -66,12 +71,12 @@ impl Machine {
     /// `Err` means that none is to be had.
     pub(in crate::circuit) fn reserve(
         &mut self,
-        config: &CircuitBreakerConfig,
+        hot: &Hot,
         now: u64,
         held: Option<Lease>,
     ) -> Result<Option<Lease>, Unavailable> {
-        self.expire(config, now);
-        let free = self.free_permits(config, now);
+        self.expire(hot, now);
+        let free = self.free_permits(hot, now);
         match &mut self.phase {
             Phase::Closed | Phase::Disabled => Ok(None),
             Phase::Open { until } => Err(Unavailable {
@@ -91,7 +96,7 @@ impl Machine {
                 }
                 let lease = Lease {
                     id: self.waiters.next_id(),
-                    until: now.saturating_add(nanos(config.probe_lease)),
+                    until: now.saturating_add(nanos(hot.config.probe_lease)),
                 };
                 turn.leases.push(lease);
                 Ok(Some(lease))
@@ -109,31 +114,31 @@ impl Machine {
     }
 
     /// Whether a call would be admitted now. It changes nothing.
-    pub(in crate::circuit) fn is_available(&self, config: &CircuitBreakerConfig, now: u64) -> bool {
+    pub(in crate::circuit) fn is_available(&self, hot: &Hot, now: u64) -> bool {
         match &self.phase {
             Phase::Closed | Phase::Disabled => true,
             Phase::Open { until } => now >= *until,
             Phase::ForcedOpen => false,
             // Past its end the turn is over, and only a call can bring that about.
-            Phase::HalfOpen(turn) => now >= turn.ends || turn.free(config, now) > 0,
+            Phase::HalfOpen(turn) => now >= turn.ends || turn.free(&hot.config, now) > 0,
         }
     }
 
     /// Makes happen what is due by time.
-    fn expire(&mut self, config: &CircuitBreakerConfig, now: u64) {
+    fn expire(&mut self, hot: &Hot, now: u64) {
         match &mut self.phase {
             Phase::Open { until } if now >= *until => {
                 let turn = Turn {
-                    ends: now.saturating_add(nanos(config.half_open_timeout)),
+                    ends: now.saturating_add(nanos(hot.config.half_open_timeout)),
                     leases: Vec::new(),
                     running: 0,
                     successes: 0,
                     failures: 0,
                 };
-                self.change(Phase::HalfOpen(turn), None, now);
+                self.change(hot, Phase::HalfOpen(turn), None, now);
             }
             Phase::HalfOpen(turn) if now >= turn.ends => {
-                self.reopen(config, now, TripReason::HalfOpenTimeout);
+                self.reopen(hot, now, TripReason::HalfOpenTimeout);
             }
             Phase::HalfOpen(turn) => {
                 // Whoever waits for one of these has a timer for it.
@@ -143,9 +148,9 @@ impl Machine {
         }
     }
 
-    fn free_permits(&self, config: &CircuitBreakerConfig, now: u64) -> u32 {
+    fn free_permits(&self, hot: &Hot, now: u64) -> u32 {
         match &self.phase {
-            Phase::HalfOpen(turn) => turn.free(config, now),
+            Phase::HalfOpen(turn) => turn.free(&hot.config, now),
             _ => 0,
         }
     }

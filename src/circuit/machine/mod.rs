@@ -12,8 +12,10 @@
 //! later generation counts in the lifetime totals and moves nothing else. What is due by time
 //! happens at the first admission after it is due, so that nothing has to run meanwhile.
 //!
-//! The machine is plain data. [`Circuit`](super::Circuit) keeps it behind a lock and, once that
-//! is released, wakes and tells whomever the machine noted down in `wake` and `transitions`.
+//! The machine is what is rare about a circuit: every change of state and all of a half-open turn
+//! happen here, under the lock behind which [`Circuit`](super::Circuit) keeps it. It publishes each
+//! generation in [`Hot`], where healthy calls are admitted and settled without it. Once the lock is
+//! released, whoever is noted down in `wake` and `transitions` is woken and told.
 
 mod admission;
 mod settlement;
@@ -26,10 +28,11 @@ pub(crate) use self::turn::Lease;
 use self::turn::Turn;
 use super::{
     clock::nanos,
-    config::CircuitBreakerConfig,
+    hot::{Hot, Rate},
     state::{CircuitState, TripReason},
     waiters::Waiters,
-    window::{Counts, TimeWindow},
+    window::{Counts, Ring, TimeWindow},
+    word::Word,
 };
 
 #[derive(Debug)]
@@ -39,12 +42,12 @@ pub(super) struct Machine {
     /// When the present state began.
     since: u64,
     reason: Option<TripReason>,
-    /// Failures in a row.
-    run: u32,
     /// Until when failures asked to be left alone, as far as that is heeded.
     asked_until: u64,
-    window: TimeWindow,
-    totals: Totals,
+    rings: Rings,
+    opened: u64,
+    recoveries: u64,
+    failed_recoveries: u64,
     waiters: Waiters,
     /// Whom to wake, and what to tell, once the lock is released.
     wake: Vec<Waker>,
@@ -62,29 +65,22 @@ enum Phase {
     Disabled,
 }
 
-/// An admitted call.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Ticket {
-    pub(super) generation: u64,
-    pub(super) started: u64,
+/// The parts of the windows that are kept under the lock.
+#[derive(Debug)]
+pub(super) struct Rings {
+    pub(super) errors: Option<Ring>,
+    pub(super) slow: Option<Ring>,
 }
 
-/// What only ever goes up, but for `in_flight`.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Totals {
-    pub(super) successful: u64,
-    pub(super) failed: u64,
-    pub(super) ignored: u64,
-    pub(super) rejected: u64,
-    pub(super) cancelled: u64,
-    pub(super) timed_out: u64,
-    pub(super) slow: u64,
-    pub(super) in_flight: u64,
-    pub(super) opened: u64,
-    pub(super) recoveries: u64,
-    pub(super) failed_recoveries: u64,
-    pub(super) last_success: Option<u64>,
-    pub(super) last_failure: Option<u64>,
+impl Rings {
+    pub(super) fn each(&mut self, hot: &Hot, mut act: impl FnMut(&TimeWindow, &mut Ring)) {
+        if let (Some(rate), Some(ring)) = (&hot.errors, &mut self.errors) {
+            act(&rate.window, ring);
+        }
+        if let (Some(rate), Some(ring)) = (&hot.slow, &mut self.slow) {
+            act(&rate.window, ring);
+        }
+    }
 }
 
 /// A change of state, as it happened.
@@ -103,8 +99,13 @@ pub(super) struct Snapshot {
     pub(super) available: bool,
     /// When a probe is due, while the circuit is open.
     pub(super) due: Option<u64>,
-    pub(super) totals: Totals,
-    pub(super) window: Counts,
+    /// What the windows hold, and what the window of failures has ever counted.
+    pub(super) errors: Counts,
+    pub(super) slow: Counts,
+    pub(super) lifetime: Option<Counts>,
+    pub(super) opened: u64,
+    pub(super) recoveries: u64,
+    pub(super) failed_recoveries: u64,
     pub(super) state: CircuitState,
     pub(super) since: u64,
     pub(super) reason: Option<TripReason>,
@@ -112,16 +113,17 @@ pub(super) struct Snapshot {
 }
 
 impl Machine {
-    pub(super) fn new(config: &CircuitBreakerConfig) -> Self {
+    pub(super) fn new(rings: Rings) -> Self {
         Self {
             phase: Phase::Closed,
             generation: 0,
             since: 0,
             reason: None,
-            run: 0,
             asked_until: 0,
-            window: TimeWindow::new(nanos(config.monitoring_period)),
-            totals: Totals::default(),
+            rings,
+            opened: 0,
+            recoveries: 0,
+            failed_recoveries: 0,
             waiters: Waiters::default(),
             wake: Vec::new(),
             transitions: VecDeque::new(),
@@ -132,77 +134,76 @@ impl Machine {
     // ===== transitions =====
 
     /// Opens for the reset timeout, or for longer if the dependency asked for that.
-    fn trip(&mut self, config: &CircuitBreakerConfig, now: u64, reason: TripReason) {
-        let until = now.saturating_add(nanos(config.reset_timeout));
-        self.open(until.max(self.asked_until), reason, now);
+    fn trip(&mut self, hot: &Hot, now: u64, reason: TripReason) {
+        let until = now.saturating_add(nanos(hot.config.reset_timeout));
+        self.open(hot, until.max(self.asked_until), reason, now);
     }
 
-    fn reopen(&mut self, config: &CircuitBreakerConfig, now: u64, reason: TripReason) {
-        self.totals.failed_recoveries += 1;
-        self.trip(config, now, reason);
+    fn reopen(&mut self, hot: &Hot, now: u64, reason: TripReason) {
+        self.failed_recoveries += 1;
+        self.trip(hot, now, reason);
     }
 
-    fn open(&mut self, until: u64, reason: TripReason, now: u64) {
-        self.totals.opened += 1;
-        self.change(Phase::Open { until }, Some(reason), now);
+    fn open(&mut self, hot: &Hot, until: u64, reason: TripReason, now: u64) {
+        self.opened += 1;
+        self.change(hot, Phase::Open { until }, Some(reason), now);
     }
 
-    fn close(&mut self, now: u64) {
-        self.clear();
-        self.change(Phase::Closed, None, now);
-    }
-
-    fn clear(&mut self) {
-        self.window.clear();
-        self.run = 0;
+    /// Closed, with empty windows.
+    fn close(&mut self, hot: &Hot, now: u64) {
         self.asked_until = 0;
+        self.change(hot, Phase::Closed, None, now);
     }
 
     /// Rejects everything until `reset` or `disable`.
-    pub(super) fn force_open(&mut self, now: u64) {
+    pub(super) fn force_open(&mut self, hot: &Hot, now: u64) {
         if !matches!(self.phase, Phase::ForcedOpen) {
-            self.totals.opened += u64::from(!matches!(self.phase, Phase::Open { .. }));
-            self.change(Phase::ForcedOpen, Some(TripReason::Forced), now);
+            self.opened += u64::from(!matches!(self.phase, Phase::Open { .. }));
+            self.change(hot, Phase::ForcedOpen, Some(TripReason::Forced), now);
         }
     }
 
     /// Admits everything until `reset` or `force_open`.
-    pub(super) fn disable(&mut self, now: u64) {
+    pub(super) fn disable(&mut self, hot: &Hot, now: u64) {
         if !matches!(self.phase, Phase::Disabled) {
-            self.change(Phase::Disabled, None, now);
+            self.change(hot, Phase::Disabled, None, now);
         }
     }
 
-    /// Closed, with an empty window; a new generation even where it was closed already.
-    pub(super) fn reset(&mut self, now: u64) {
-        if matches!(self.phase, Phase::Closed) {
-            self.clear();
-            self.generation += 1;
-        } else {
-            self.close(now);
-        }
+    /// Closed, with empty windows; a new generation even where it was closed already.
+    pub(super) fn reset(&mut self, hot: &Hot, now: u64) {
+        self.close(hot, now);
     }
 
-    fn change(&mut self, to: Phase, reason: Option<TripReason>, now: u64) {
+    fn change(&mut self, hot: &Hot, to: Phase, reason: Option<TripReason>, now: u64) {
         // The time was read before the lock was had, so it may be a little older than the last
         // change; and changes are told in order.
         let now = now.max(self.since);
         let from = self.state();
         self.phase = to;
         self.generation += 1;
-        self.since = now;
         // A half-open circuit is still not well, for the reason for which it opened.
         if !matches!(self.phase, Phase::HalfOpen(_)) {
             self.reason = reason;
         }
-        self.transitions.push_back(Transition {
-            from,
-            to: self.state(),
-            reason,
-            at: now,
-            generation: self.generation,
-        });
-        self.wake_all();
+        let to = self.state();
+        let until = match self.phase {
+            Phase::Open { until } => until,
+            _ => 0,
+        };
+        let anew = (to == CircuitState::Closed).then_some(&mut self.rings);
+        hot.publish(Word::new(to, self.reason, self.generation), until, anew);
+        if from != to {
+            self.since = now;
+            self.transitions.push_back(Transition {
+                from,
+                to,
+                reason,
+                at: now,
+                generation: self.generation,
+            });
+            self.wake_all();
+        }
     }
 
     // ===== what others see =====
@@ -217,36 +218,54 @@ impl Machine {
         }
     }
 
-    pub(super) fn snapshot(&self, config: &CircuitBreakerConfig, now: u64) -> Snapshot {
+    pub(super) fn snapshot(&mut self, hot: &Hot, now: u64) -> Snapshot {
+        let (errors, slow) = (&mut self.rings.errors, &mut self.rings.slow);
+        let lifetime = |ring: &Ring| hot.errors.as_ref().map(|rate| rate.window.lifetime(ring));
+        let lifetime = errors.as_ref().and_then(lifetime);
+        let held = |rate: &Option<Rate>, ring: &mut Option<Ring>| match (rate, ring) {
+            (Some(rate), Some(ring)) => rate.window.counts(ring, now),
+            _ => Counts::default(),
+        };
+        let (errors, slow) = (held(&hot.errors, errors), held(&hot.slow, slow));
         Snapshot {
-            available: self.is_available(config, now),
+            available: self.is_available(hot, now),
             due: match self.phase {
                 Phase::Open { until } => Some(until),
                 _ => None,
             },
-            totals: self.totals,
-            window: self.window.peek(now),
+            errors,
+            slow,
+            lifetime,
+            opened: self.opened,
+            recoveries: self.recoveries,
+            failed_recoveries: self.failed_recoveries,
             state: self.state(),
             since: self.since,
             reason: self.reason,
-            retry_after: self.retry_after(config, now),
+            retry_after: self.retry_after(hot, now),
         }
     }
 
     /// How long a rejected caller should stay away, if that is known. While probes are out their
     /// outcome is due at any moment, so then it is the shorter of what is left of the turn and
     /// `probe_lease`.
-    pub(super) fn retry_after(&self, config: &CircuitBreakerConfig, now: u64) -> Option<Duration> {
+    pub(super) fn retry_after(&self, hot: &Hot, now: u64) -> Option<Duration> {
         let wait = match &self.phase {
             Phase::Open { until } => until.saturating_sub(now),
-            Phase::HalfOpen(turn) if now >= turn.ends || turn.free(config, now) == 0 => {
-                turn.ends.saturating_sub(now).min(nanos(config.probe_lease))
-            }
+            Phase::HalfOpen(turn) if now >= turn.ends || turn.free(&hot.config, now) == 0 => turn
+                .ends
+                .saturating_sub(now)
+                .min(nanos(hot.config.probe_lease)),
             Phase::Closed | Phase::HalfOpen(_) | Phase::ForcedOpen | Phase::Disabled => {
                 return None;
             }
         };
         Some(Duration::from_nanos(wait))
+    }
+
+    /// Turns the windows on to `now`.
+    pub(super) fn turn(&mut self, hot: &Hot, now: u64) {
+        self.rings.each(hot, |window, ring| window.turn(ring, now));
     }
 
     // ===== waiting and telling =====
