@@ -60,6 +60,8 @@ mod window;
 mod wire;
 mod word;
 
+#[cfg(all(test, tower_breaker_loom))]
+mod models;
 #[cfg(all(test, not(tower_breaker_loom)))]
 mod tests;
 

@@ -1,0 +1,281 @@
+//! Loom models: every interleaving of a few calls, checked.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg tower_breaker_loom" cargo test --release --lib --no-default-features loom_
+//! ```
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering as StdOrdering},
+    task::{Wake, Waker},
+    time::Duration,
+};
+
+use loom::{model::Builder, thread};
+
+use super::{
+    config::CircuitBreakerConfigBuilder,
+    shared::Readiness,
+    window::{Counts, TimeWindow},
+    *,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// No bound: these models are small enough to be explored in full.
+const BOUND: Option<usize> = None;
+
+fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = Builder::new();
+    builder.preemption_bound = BOUND;
+    builder.check(model);
+}
+
+fn config() -> CircuitBreakerConfigBuilder {
+    CircuitBreakerConfig::builder()
+        .failure_threshold(None)
+        .error_threshold_percentage(None)
+        .record(Record::Rules)
+}
+
+fn circuit(config: CircuitBreakerConfigBuilder) -> (Circuit, ManualClock) {
+    let clock = ManualClock::new();
+    let config = config.build().expect("these are within their ranges");
+    (Circuit::with_clock(config, clock.clone()), clock)
+}
+
+fn call(circuit: &Circuit, outcome: Outcome) {
+    if let Ok(permit) = circuit.try_acquire() {
+        permit.settle(outcome);
+    }
+}
+
+/// Runs both at once, then returns.
+fn both(circuit: &Circuit, one: impl FnOnce(Circuit) + 'static, other: impl FnOnce(Circuit)) {
+    let theirs = circuit.clone();
+    let handle = thread::spawn(move || one(theirs));
+    other(circuit.clone());
+    handle.join().expect("it does not panic");
+}
+
+#[test]
+fn loom_a_run_of_failures_opens_exactly_once() {
+    explore(|| {
+        let (circuit, _) = circuit(config().failure_threshold(2));
+        both(
+            &circuit,
+            |circuit| call(&circuit, Outcome::FAILURE),
+            |circuit| call(&circuit, Outcome::FAILURE),
+        );
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.current_state, CircuitState::Open);
+        assert_eq!((metrics.opened_total, metrics.failed_requests), (1, 2));
+    });
+}
+
+#[test]
+fn loom_a_run_is_ended_or_completed_by_what_comes_between() {
+    explore(|| {
+        let (circuit, _) = circuit(config().failure_threshold(2));
+        call(&circuit, Outcome::FAILURE);
+        both(
+            &circuit,
+            |circuit| call(&circuit, Outcome::FAILURE),
+            |circuit| call(&circuit, Outcome::Success),
+        );
+        // Success first: a run of one is left, and one more failure completes it.
+        if circuit.state() == CircuitState::Closed {
+            call(&circuit, Outcome::FAILURE);
+        }
+        assert_eq!(circuit.metrics().opened_total, 1);
+    });
+}
+
+#[test]
+fn loom_an_error_rate_opens_exactly_once() {
+    explore(|| {
+        let rate = config().error_threshold_percentage(100).volume_threshold(2);
+        let (circuit, _) = circuit(rate);
+        both(
+            &circuit,
+            |circuit| call(&circuit, Outcome::FAILURE),
+            |circuit| call(&circuit, Outcome::FAILURE),
+        );
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.current_state, CircuitState::Open);
+        assert_eq!((metrics.opened_total, metrics.failed_requests), (1, 2));
+    });
+}
+
+#[test]
+fn loom_a_half_open_turn_admits_no_more_than_its_probes() {
+    explore(|| {
+        let (circuit, clock) = circuit(config().failure_threshold(1).half_open_requests(1));
+        call(&circuit, Outcome::FAILURE);
+        clock.advance(120 * SECOND);
+        let theirs = circuit.clone();
+        let handle = thread::spawn(move || theirs.try_acquire());
+        let probes = [circuit.try_acquire(), handle.join().unwrap()];
+        assert_eq!(probes.iter().flatten().count(), 1);
+    });
+}
+
+#[test]
+fn loom_a_late_result_moves_nothing_of_the_next_generation() {
+    explore(|| {
+        let rules = config()
+            .failure_threshold(1)
+            .error_threshold_percentage(100)
+            .volume_threshold(1);
+        let (circuit, _) = circuit(rules);
+        let late = circuit.try_acquire().expect("it is closed");
+        both(
+            &circuit,
+            |circuit| circuit.reset(),
+            |_| late.failure(), // opens what is then reset, or comes too late
+        );
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.current_state, CircuitState::Closed);
+        assert_eq!(
+            (metrics.failed_requests, metrics.error_rate),
+            (1, Some(0.0))
+        );
+        assert!(metrics.opened_total <= 1);
+    });
+}
+
+#[test]
+fn loom_a_call_of_the_new_generation_is_not_lost() {
+    explore(|| {
+        let rules = config().error_threshold_percentage(100).volume_threshold(1);
+        let (circuit, _) = circuit(rules);
+        circuit.force_open();
+        both(
+            &circuit,
+            |circuit| circuit.reset(),
+            |circuit| call(&circuit, Outcome::FAILURE),
+        );
+        let metrics = circuit.metrics();
+        // Rejected before the reset, or else it opened the circuit, alone as it was.
+        let expected = match metrics.failed_requests {
+            0 => (CircuitState::Closed, 1),
+            _ => (CircuitState::Open, 0),
+        };
+        assert_eq!((metrics.current_state, metrics.rejected_requests), expected);
+    });
+}
+
+#[test]
+fn loom_manual_control_and_traffic_do_not_lose_each_other() {
+    explore(|| {
+        let (circuit, _) = circuit(config().failure_threshold(1));
+        both(
+            &circuit,
+            |circuit| circuit.force_open(),
+            |circuit| call(&circuit, Outcome::FAILURE),
+        );
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.current_state, CircuitState::ForcedOpen);
+        assert_eq!(metrics.failed_requests + metrics.rejected_requests, 1);
+    });
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.fetch_add(1, StdOrdering::Relaxed);
+    }
+}
+
+/// Waits on one thread while another brings about what it waits for.
+fn no_wake_up_is_lost(prepare: fn(&Circuit), change: fn(Circuit)) {
+    explore(move || {
+        let (circuit, clock) = circuit(config().failure_threshold(1).half_open_requests(1));
+        call(&circuit, Outcome::FAILURE);
+        clock.advance(120 * SECOND);
+        prepare(&circuit);
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        both(&circuit, change, move |circuit| {
+            let mut id = None;
+            if let Readiness::Wait(_) = circuit.poll_reserve(None, &mut id, &waker) {
+                // Whoever was told to wait has been, or will be, woken.
+                while woken.0.load(StdOrdering::Relaxed) == 0 {
+                    thread::yield_now();
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_reset() {
+    no_wake_up_is_lost(Circuit::force_open, |circuit| circuit.reset());
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_disabling() {
+    no_wake_up_is_lost(Circuit::force_open, |circuit| circuit.disable());
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_probe_that_gives_its_place_back() {
+    explore(|| {
+        let (circuit, clock) = circuit(config().failure_threshold(1).half_open_requests(1));
+        call(&circuit, Outcome::FAILURE);
+        clock.advance(120 * SECOND);
+        let probe = circuit.try_acquire().expect("a probe is due");
+        let woken = std::sync::Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        both(
+            &circuit,
+            move |_| probe.ignore(),
+            move |circuit| {
+                let mut id = None;
+                if let Readiness::Wait(_) = circuit.poll_reserve(None, &mut id, &waker) {
+                    while woken.0.load(StdOrdering::Relaxed) == 0 {
+                        thread::yield_now();
+                    }
+                }
+            },
+        );
+    });
+}
+
+/// A window on its own, with the lock that its ring is under.
+struct Turned {
+    window: TimeWindow,
+    ring: sync::Mutex<window::Ring>,
+}
+
+impl Turned {
+    fn record(&self, bad: bool, now: u64) -> Counts {
+        let turn = || self.window.turn(&mut self.ring.lock().unwrap(), now);
+        let counts = self.window.record(bad, now, || true, turn);
+        counts.expect("the generation is the present one")
+    }
+}
+
+#[test]
+fn loom_a_window_loses_nothing_while_it_turns() {
+    explore(|| {
+        let (window, ring) = TimeWindow::new(300);
+        let turned = Arc::new(Turned {
+            window,
+            ring: sync::Mutex::new(ring),
+        });
+        turned.record(true, 0);
+        let theirs = turned.clone();
+        // One turns the window to the next step; the other read the clock before that.
+        let handle = thread::spawn(move || theirs.record(true, 1));
+        let mine = turned.record(true, 0);
+        let their = handle.join().unwrap();
+        let mut seen = [mine.bad, their.bad];
+        seen.sort_unstable();
+        assert_eq!(seen, [2, 3], "each sees its predecessors, and itself");
+        let mut ring = turned.ring.lock().unwrap();
+        assert_eq!(turned.window.counts(&mut ring, 1).bad, 3);
+        assert_eq!(turned.window.lifetime(&ring).bad, 3);
+    });
+}
