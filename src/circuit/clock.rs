@@ -35,6 +35,7 @@ pub struct DefaultClock;
 const ORIGIN: u64 = 1 << 62;
 
 impl Clock for DefaultClock {
+    #[inline]
     fn now(&self) -> u64 {
         static ANCHOR: OnceLock<Instant> = OnceLock::new();
         let now = instant();
@@ -120,24 +121,36 @@ impl Clock for ManualClock {
 /// A circuit's time: nanoseconds since the circuit was made.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    clock: Box<dyn Clock>,
+    /// `None`: the default, which is so not called through a pointer.
+    clock: Option<Box<dyn Clock>>,
     /// The clock's reading, and the time of day, when the circuit was made.
     origin: u64,
     born: SystemTime,
 }
 
 impl Timeline {
-    pub(super) fn new(clock: impl Clock) -> Self {
-        Self {
-            origin: clock.now(),
+    pub(super) fn new(clock: Option<Box<dyn Clock>>) -> Self {
+        let mut timeline = Self {
+            clock,
+            origin: 0,
             born: wall_clock(),
-            clock: Box::new(clock),
+        };
+        timeline.origin = timeline.read();
+        timeline
+    }
+
+    #[inline]
+    fn read(&self) -> u64 {
+        match &self.clock {
+            None => DefaultClock.now(),
+            Some(clock) => clock.now(),
         }
     }
 
+    #[inline]
     pub(super) fn now(&self) -> u64 {
         // Never the very last moment, so that there is one that no clock has reached.
-        let now = self.clock.now().saturating_sub(self.origin);
+        let now = self.read().saturating_sub(self.origin);
         now.min(u64::MAX - 1)
     }
 

@@ -81,7 +81,7 @@ pub use self::{
     permit::{Open, Permit},
     state::{CircuitState, TripReason},
 };
-pub(crate) use self::{machine::Lease, shared::Readiness, waiters::WaiterId};
+pub(crate) use self::{machine::Lease, permit::Rejection, shared::Readiness, waiters::WaiterId};
 use self::{shared::Shared, sync::Arc};
 
 /// A handle to a circuit. Clones are handles to the same one.
@@ -93,13 +93,15 @@ pub struct Circuit {
 impl Circuit {
     /// A closed circuit on the [`DefaultClock`].
     pub fn new(config: CircuitBreakerConfig) -> Self {
-        Self::with_clock(config, DefaultClock)
+        Self {
+            shared: Arc::new(Shared::new(config, None)),
+        }
     }
 
     /// A closed circuit on a clock of its own.
     pub fn with_clock(config: CircuitBreakerConfig, clock: impl Clock) -> Self {
         Self {
-            shared: Arc::new(Shared::new(config, clock)),
+            shared: Arc::new(Shared::new(config, Some(Box::new(clock)))),
         }
     }
 
@@ -108,8 +110,9 @@ impl Circuit {
     /// # Errors
     ///
     /// [`Open`] if the circuit is open, or half-open with all its probes out.
+    #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Open> {
-        self.acquire(None)
+        self.acquire(None).map_err(Open::from)
     }
 
     /// Closes the circuit and empties its window. Calls in flight no longer bear on it, and
@@ -187,7 +190,7 @@ impl Circuit {
 
     /// Admits a call that may have reserved a permit before.
     #[inline]
-    pub(crate) fn acquire(&self, lease: Option<Lease>) -> Result<Permit, Open> {
+    pub(crate) fn acquire(&self, lease: Option<Lease>) -> Result<Permit, Rejection> {
         let ticket = self.shared.admit(lease)?;
         Ok(Permit::new(self.shared.clone(), ticket))
     }
@@ -200,8 +203,10 @@ impl Circuit {
     /// Rejects a call without asking anew.
     #[cfg(feature = "models")]
     pub(crate) fn reject(&self) -> Open {
-        self.shared
-            .with(|machine, hot, now| machine.reject(hot, now))
+        let rejection = self
+            .shared
+            .with(|machine, hot, now| machine.reject(hot, now));
+        rejection.into()
     }
 
     /// Asks for readiness, or else has `waker` woken at the next change, under `id`.
@@ -220,7 +225,7 @@ impl Circuit {
 
     /// Like [`poll_reserve`](Self::poll_reserve) for a service that doesn't wait.
     #[inline]
-    pub(crate) fn try_reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Open> {
+    pub(crate) fn try_reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Rejection> {
         if self.shared.hot.word().admits_all() {
             return Ok(None);
         }

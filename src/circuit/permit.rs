@@ -20,13 +20,14 @@ use super::{
 /// counts in the lifetime totals and moves nothing else.
 #[must_use = "a permit that is dropped counts as a cancelled call"]
 pub struct Permit {
-    /// `None` once settled.
+    /// `None` once settled. It, and not an enum around all of this, tells whether there is
+    /// something to settle: a future with three plain words in it is moved at no cost.
     circuit: Option<Arc<Shared>>,
     ticket: Ticket,
 }
 
 /// When and in which generation a call was admitted.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket {
     pub(super) word: Word,
     /// `NEVER` where the configuration doesn't need it.
@@ -40,6 +41,30 @@ impl Permit {
             circuit: Some(circuit),
             ticket,
         }
+    }
+
+    /// In place of a permit, for a call that was rejected. There is nothing to settle.
+    #[inline]
+    pub(crate) fn rejected(rejection: Rejection) -> Self {
+        Self {
+            circuit: None,
+            ticket: Ticket {
+                word: rejection.word,
+                started: rejection.wait,
+            },
+        }
+    }
+
+    /// What a call was told that was rejected, once.
+    pub(crate) fn take_rejection(&mut self) -> Option<Open> {
+        let ticket = std::mem::replace(&mut self.ticket, Ticket::ENDED);
+        let rejected = self.circuit.is_none() && ticket != Ticket::ENDED;
+        rejected.then(|| {
+            Open::from(Rejection {
+                word: ticket.word,
+                wait: ticket.started,
+            })
+        })
     }
 
     /// The dependency did its work.
@@ -59,12 +84,24 @@ impl Permit {
 
     /// The call missed its deadline: a failure, counted among the timed out as well.
     pub fn timed_out(mut self) {
-        self.end(Outcome::FAILURE, Cause::TimedOut);
+        self.end_late();
     }
 
     /// The call ended like this.
+    #[inline]
     pub fn settle(mut self, outcome: Outcome) {
-        self.end(outcome, Cause::Answered);
+        self.end(outcome);
+    }
+
+    /// Like [`settle`](Self::settle); what is left is an empty permit.
+    #[inline]
+    pub(crate) fn end(&mut self, outcome: Outcome) {
+        self.finish(outcome, Cause::Answered);
+    }
+
+    /// Like [`timed_out`](Self::timed_out); what is left is an empty permit.
+    pub(crate) fn end_late(&mut self) {
+        self.finish(Outcome::FAILURE, Cause::TimedOut);
     }
 
     /// The deadline of the call, and how long ago it was admitted, if the configuration has it
@@ -82,21 +119,39 @@ impl Permit {
         }
     }
 
-    fn end(&mut self, outcome: Outcome, cause: Cause) {
+    #[inline]
+    fn finish(&mut self, outcome: Outcome, cause: Cause) {
         if let Some(circuit) = self.circuit.take() {
             circuit.settle(self.ticket, Settlement { outcome, cause });
+            self.ticket = Ticket::ENDED;
         }
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
+    #[cold]
+    fn cancel(&mut self) {
         let Some(circuit) = &self.circuit else { return };
         let outcome = match circuit.hot.config.on_cancel {
             OnCancel::FailAfter(least) if self.elapsed(circuit) >= least => Outcome::FAILURE,
             OnCancel::FailAfter(_) | OnCancel::Ignore => Outcome::Ignored,
         };
-        self.end(outcome, Cause::Cancelled);
+        self.finish(outcome, Cause::Cancelled);
+    }
+}
+
+impl Ticket {
+    /// Of a call that is over.
+    const ENDED: Self = Self {
+        word: Word(u64::MAX),
+        started: NEVER,
+    };
+}
+
+impl Drop for Permit {
+    #[inline]
+    fn drop(&mut self) {
+        if self.circuit.is_some() {
+            self.cancel();
+        }
     }
 }
 
@@ -105,6 +160,27 @@ impl fmt::Debug for Permit {
         f.debug_struct("Permit")
             .field("generation", &self.ticket.word.generation())
             .finish_non_exhaustive()
+    }
+}
+
+/// An [`Open`], small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rejection {
+    pub(super) word: Word,
+    /// Nanoseconds, or `NEVER`.
+    pub(super) wait: u64,
+}
+
+impl From<Rejection> for Open {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            retry_after: match rejection.wait {
+                NEVER => None,
+                wait => Some(Duration::from_nanos(wait)),
+            },
+            state: rejection.word.state(),
+            reason: rejection.word.reason(),
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use super::{
     machine::{Lease, Machine, Settlement},
     metrics::CircuitBreakerMetrics,
     outcome::Outcome,
-    permit::{Open, Ticket},
-    state::{CircuitState, TripReason},
+    permit::{Rejection, Ticket},
+    state::TripReason,
     sync::{
         Mutex, MutexGuard,
         Ordering::{Acquire, Relaxed},
@@ -37,7 +37,7 @@ pub(crate) enum Readiness {
 }
 
 impl Shared {
-    pub(super) fn new(config: CircuitBreakerConfig, clock: impl Clock) -> Self {
+    pub(super) fn new(config: CircuitBreakerConfig, clock: Option<Box<dyn Clock>>) -> Self {
         let (hot, rings) = Hot::new(config);
         Self {
             hot,
@@ -55,7 +55,7 @@ impl Shared {
     // ===== admission =====
 
     #[inline]
-    pub(super) fn admit(&self, lease: Option<Lease>) -> Result<Ticket, Open> {
+    pub(super) fn admit(&self, lease: Option<Lease>) -> Result<Ticket, Rejection> {
         let word = self.hot.word();
         let word = if word.admits_all() {
             word
@@ -74,25 +74,24 @@ impl Shared {
     }
 
     #[cold]
-    fn admit_slowly(&self, word: Word, lease: Option<Lease>) -> Result<Word, Open> {
-        if let Some(open) = self.open(word) {
+    fn admit_slowly(&self, word: Word, lease: Option<Lease>) -> Result<Word, Rejection> {
+        if let Some(rejection) = self.rejection(word) {
             Tallies::count(&self.hot.tallies.rejected);
-            return Err(open);
+            return Err(rejection);
         }
         self.with(|machine, hot, now| machine.admit(hot, now, lease))
     }
 
     /// The rejection by a circuit that is open and not yet due for a probe, without the lock.
-    fn open(&self, word: Word) -> Option<Open> {
+    fn rejection(&self, word: Word) -> Option<Rejection> {
         if !word.is_open() {
             return None;
         }
         let (now, until) = (self.now(), self.hot.until());
         // `until` is of the generation of `word`, or of a later one, which the lock would tell too.
-        (now < until).then(|| Open {
-            retry_after: Some(Duration::from_nanos(until - now)),
-            state: CircuitState::Open,
-            reason: word.reason(),
+        (now < until).then(|| Rejection {
+            word,
+            wait: until - now,
         })
     }
 
@@ -120,9 +119,9 @@ impl Shared {
     }
 
     #[cold]
-    pub(super) fn try_reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Open> {
-        if let Some(open) = self.open(self.hot.word()) {
-            return Err(open);
+    pub(super) fn try_reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Rejection> {
+        if let Some(rejection) = self.rejection(self.hot.word()) {
+            return Err(rejection);
         }
         self.with(|machine, hot, now| {
             let reserved = machine.reserve(hot, now, held);
@@ -135,8 +134,8 @@ impl Shared {
         if word.admits_all() {
             return Ok(());
         }
-        if let Some(open) = self.open(word) {
-            return Err(open.retry_after);
+        if let Some(rejection) = self.rejection(word) {
+            return Err(Some(Duration::from_nanos(rejection.wait)));
         }
         let (now, machine) = (self.now(), self.lock());
         if machine.is_available(&self.hot, now) {

@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::{error::Timeout, reply::Mode};
 use crate::{
-    circuit::{Open, Permit},
+    circuit::{Outcome, Permit, Rejection},
     classify::Classify,
 };
 
@@ -30,38 +30,32 @@ pin_project! {
         // touch the timer.
         #[pin]
         deadline: Option<Sleep>,
-        call: Call,
+        permit: Permit,
         classify: C,
         mode: PhantomData<fn() -> M>,
     }
 }
 
-#[derive(Debug)]
-enum Call {
-    Running(Permit),
-    Rejected(Open),
-    Ended,
-}
-
 impl<F, C, M> ResponseFuture<F, C, M> {
     /// Makes the call that `permit` is for.
-    pub(super) fn call(inner: impl FnOnce() -> F, permit: Permit, classify: C) -> Self {
-        let mut call = Call::Running(permit);
-        let guard = FailOnUnwind(&mut call);
+    #[inline]
+    pub(super) fn call(inner: impl FnOnce() -> F, mut permit: Permit, classify: C) -> Self {
+        let guard = FailOnUnwind(&mut permit);
         let inner = inner();
         guard.disarm();
-        Self::new(Some(inner), call, classify)
+        Self::new(Some(inner), permit, classify)
     }
 
-    pub(super) fn rejected(open: Open, classify: C) -> Self {
-        Self::new(None, Call::Rejected(open), classify)
+    pub(super) fn rejected(rejection: Rejection, classify: C) -> Self {
+        Self::new(None, Permit::rejected(rejection), classify)
     }
 
-    fn new(inner: Option<F>, call: Call, classify: C) -> Self {
+    #[inline]
+    fn new(inner: Option<F>, permit: Permit, classify: C) -> Self {
         Self {
             inner,
             deadline: None,
-            call,
+            permit,
             classify,
             mode: PhantomData,
         }
@@ -76,51 +70,37 @@ where
 {
     type Output = Result<Res, M::Error>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
-            return match std::mem::replace(this.call, Call::Ended) {
-                Call::Rejected(open) => Poll::Ready(M::open(open)),
-                _ => panic!("`ResponseFuture` polled after it was ready"),
-            };
+            let rejected = this.permit.take_rejection();
+            let open = rejected.expect("`ResponseFuture` polled after it was ready");
+            return Poll::Ready(M::open(open));
         };
 
-        let guard = FailOnUnwind(this.call);
+        let guard = FailOnUnwind(this.permit);
         let polled = inner.poll(cx);
         guard.disarm();
         // The inner future comes before the deadline: an answer that is there is not thrown away.
-        let answer = match polled {
-            Poll::Ready(result) => Ok(result),
-            Poll::Pending => Err(ready!(poll_deadline(this.deadline, this.call, cx))),
+        let Poll::Ready(result) = polled else {
+            let timeout = ready!(poll_deadline(this.deadline, this.permit, cx));
+            this.inner.set(None);
+            this.permit.end_late();
+            return Poll::Ready(M::timeout(timeout));
         };
-
         this.inner.set(None);
-        let call = std::mem::replace(this.call, Call::Ended);
-        Poll::Ready(match answer {
-            Ok(result) => {
-                if let Call::Running(permit) = call {
-                    permit.settle(this.classify.classify(result.as_ref()).outcome());
-                }
-                result.map_err(M::inner)
-            }
-            Err(timeout) => {
-                if let Call::Running(permit) = call {
-                    permit.timed_out();
-                }
-                M::timeout(timeout)
-            }
-        })
+        let outcome = this.classify.classify(result.as_ref()).outcome();
+        this.permit.end(outcome);
+        Poll::Ready(result.map_err(M::inner))
     }
 }
 
 fn poll_deadline(
     mut deadline: Pin<&mut Option<Sleep>>,
-    call: &Call,
+    permit: &Permit,
     cx: &mut Context<'_>,
 ) -> Poll<Timeout> {
-    let Call::Running(permit) = call else {
-        return Poll::Pending;
-    };
     let Some((after, elapsed)) = permit.timeout() else {
         return Poll::Pending;
     };
@@ -138,7 +118,7 @@ fn poll_deadline(
 ///
 /// Asking in `drop` whether the thread panics would also blame the dependency for a panic of its
 /// caller's.
-struct FailOnUnwind<'a>(&'a mut Call);
+struct FailOnUnwind<'a>(&'a mut Permit);
 
 impl FailOnUnwind<'_> {
     fn disarm(self) {
@@ -148,16 +128,14 @@ impl FailOnUnwind<'_> {
 
 impl Drop for FailOnUnwind<'_> {
     fn drop(&mut self) {
-        if let Call::Running(permit) = std::mem::replace(self.0, Call::Ended) {
-            permit.failure();
-        }
+        self.0.end(Outcome::FAILURE);
     }
 }
 
 impl<F, C, M> fmt::Debug for ResponseFuture<F, C, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture")
-            .field("call", &self.call)
+            .field("permit", &self.permit)
             .finish_non_exhaustive()
     }
 }

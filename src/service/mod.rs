@@ -56,7 +56,7 @@ pub use self::{
     reply::{FailFast, Mode, Wait},
 };
 use crate::{
-    circuit::{Circuit, Open},
+    circuit::{Circuit, Rejection},
     classify::{Classify, ErrorsAsFailures},
 };
 
@@ -76,6 +76,8 @@ pub struct CircuitBreaker<S, C = ErrorsAsFailures, M = Wait> {
     inner: S,
     reservation: Reservation,
     readiness: Readiness,
+    /// What the call will be told, if it will be rejected.
+    rejection: Option<Rejection>,
     classify: C,
     mode: PhantomData<fn() -> M>,
 }
@@ -88,7 +90,7 @@ enum Readiness {
     /// The circuit and the inner service are ready.
     Admitted,
     /// The call will be rejected; the inner service was not polled.
-    Rejected(Open),
+    Rejected,
 }
 
 impl<S, C, M> CircuitBreaker<S, C, M> {
@@ -97,6 +99,7 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
             inner,
             reservation: Reservation::new(circuit),
             readiness: Readiness::None,
+            rejection: None,
             classify,
             mode: PhantomData,
         }
@@ -139,8 +142,9 @@ where
         }
         if M::WAITS {
             ready!(self.reservation.poll(cx));
-        } else if let Err(open) = self.reservation.try_now() {
-            self.readiness = Readiness::Rejected(open);
+        } else if let Err(rejection) = self.reservation.try_now() {
+            self.readiness = Readiness::Rejected;
+            self.rejection = Some(rejection);
             return Poll::Ready(Ok(()));
         }
         // What is reserved is kept while the inner service is pending, until it lapses.
@@ -159,14 +163,16 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let classify = self.classify.clone();
         let readiness = std::mem::replace(&mut self.readiness, Readiness::None);
-        if let Readiness::Rejected(open) = readiness {
+        if readiness == Readiness::Rejected
+            && let Some(rejection) = self.rejection.take()
+        {
             self.circuit().count_rejection();
-            return ResponseFuture::rejected(open, classify);
+            return ResponseFuture::rejected(rejection, classify);
         }
         // Asked again, because the circuit may have opened since `poll_ready`.
         match self.reservation.spend() {
             Ok(permit) => ResponseFuture::call(|| self.inner.call(request), permit, classify),
-            Err(open) => ResponseFuture::rejected(open, classify),
+            Err(rejection) => ResponseFuture::rejected(rejection, classify),
         }
     }
 }
@@ -178,6 +184,7 @@ impl<S: Clone, C: Clone, M> Clone for CircuitBreaker<S, C, M> {
             reservation: self.reservation.clone(),
             // The readiness of a clone's inner service is its own matter.
             readiness: Readiness::None,
+            rejection: None,
             classify: self.classify.clone(),
             mode: PhantomData,
         }
@@ -221,9 +228,9 @@ impl Circuit {
     where
         F: Future<Output = Result<T, E>>,
     {
-        match self.try_acquire() {
+        match self.acquire(None) {
             Ok(permit) => ResponseFuture::call(|| future, permit, ErrorsAsFailures),
-            Err(open) => ResponseFuture::rejected(open, ErrorsAsFailures),
+            Err(rejection) => ResponseFuture::rejected(rejection, ErrorsAsFailures),
         }
     }
 }

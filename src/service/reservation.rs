@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Sleep, sleep};
 
-use crate::circuit::{Circuit, Lease, Open, Permit, Readiness, WaiterId};
+use crate::circuit::{Circuit, Lease, Permit, Readiness, Rejection, WaiterId};
 
 /// Dropped, it gives back what it holds.
 pub(super) struct Reservation {
@@ -68,14 +68,15 @@ impl Reservation {
     ///
     /// If no call may be made now.
     #[inline]
-    pub(super) fn try_now(&mut self) -> Result<(), Open> {
+    pub(super) fn try_now(&mut self) -> Result<(), Rejection> {
         let reserved = self.circuit.try_reserve(self.lease.take());
         self.lease = reserved?;
         Ok(())
     }
 
     /// Spends the reservation, or what can be had without one.
-    pub(super) fn spend(&mut self) -> Result<Permit, Open> {
+    #[inline]
+    pub(super) fn spend(&mut self) -> Result<Permit, Rejection> {
         self.circuit.acquire(self.lease.take())
     }
 

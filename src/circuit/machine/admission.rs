@@ -6,8 +6,8 @@ use super::{
 };
 use crate::circuit::{
     clock::nanos,
-    hot::{Hot, Tallies},
-    permit::Open,
+    hot::{Hot, NEVER, Tallies},
+    permit::Rejection,
     state::TripReason,
     word::Word,
 };
@@ -25,7 +25,7 @@ impl Machine {
         hot: &Hot,
         now: u64,
         lease: Option<Lease>,
-    ) -> Result<Word, Open> {
+    ) -> Result<Word, Rejection> {
         let ticket = self.take_permit(hot, now, lease);
         ticket.ok_or_else(|| self.reject(hot, now))
     }
@@ -52,18 +52,19 @@ impl Machine {
     }
 
     /// Counts a rejection, and says for how long.
-    pub(in crate::circuit) fn reject(&mut self, hot: &Hot, now: u64) -> Open {
+    pub(in crate::circuit) fn reject(&mut self, hot: &Hot, now: u64) -> Rejection {
         Tallies::count(&hot.tallies.rejected);
         self.rejection(hot, now)
     }
 
     /// What a caller is told that is rejected now.
-    pub(in crate::circuit) fn rejection(&self, hot: &Hot, now: u64) -> Open {
-        let wait = self.retry_after(hot, now).unwrap_or_default();
-        Open {
-            retry_after: (!matches!(self.phase, Phase::ForcedOpen)).then_some(wait),
-            state: self.state(),
-            reason: self.reason,
+    pub(in crate::circuit) fn rejection(&self, hot: &Hot, now: u64) -> Rejection {
+        Rejection {
+            word: hot.word(),
+            wait: match self.phase {
+                Phase::ForcedOpen => NEVER,
+                _ => self.retry_after(hot, now).map_or(0, nanos),
+            },
         }
     }
 
