@@ -112,7 +112,7 @@ impl Circuit {
     /// [`Open`] if the circuit is open, or half-open with all its probes out.
     #[inline]
     pub fn try_acquire(&self) -> Result<Permit, Open> {
-        self.acquire(None).map_err(Open::from)
+        self.acquire(&mut None).map_err(Open::from)
     }
 
     /// Closes the circuit and empties its window. Calls in flight no longer bear on it, and
@@ -188,9 +188,15 @@ impl Circuit {
 
     // ===== for the service =====
 
-    /// Admits a call that may have reserved a permit before.
+    /// Whether all calls are admitted, without reservations.
     #[inline]
-    pub(crate) fn acquire(&self, lease: Option<Lease>) -> Result<Permit, Rejection> {
+    pub(crate) fn admits_all(&self) -> bool {
+        self.shared.hot.word().admits_all()
+    }
+
+    /// Admits a call, which spends what it has reserved if there is need for that.
+    #[inline]
+    pub(crate) fn acquire(&self, lease: &mut Option<Lease>) -> Result<Permit, Rejection> {
         let ticket = self.shared.admit(lease)?;
         Ok(Permit::new(self.shared.clone(), ticket))
     }
@@ -210,25 +216,17 @@ impl Circuit {
     }
 
     /// Asks for readiness, or else has `waker` woken at the next change, under `id`.
-    #[inline]
     pub(crate) fn poll_reserve(
         &self,
         held: Option<Lease>,
         id: &mut Option<WaiterId>,
         waker: &std::task::Waker,
     ) -> Readiness {
-        if self.shared.hot.word().admits_all() {
-            return Readiness::Ready(None);
-        }
         self.shared.poll_reserve(held, id, waker)
     }
 
     /// Like [`poll_reserve`](Self::poll_reserve) for a service that doesn't wait.
-    #[inline]
     pub(crate) fn try_reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Rejection> {
-        if self.shared.hot.word().admits_all() {
-            return Ok(None);
-        }
         self.shared.try_reserve(held)
     }
 

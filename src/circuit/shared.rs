@@ -55,7 +55,7 @@ impl Shared {
     // ===== admission =====
 
     #[inline]
-    pub(super) fn admit(&self, lease: Option<Lease>) -> Result<Ticket, Rejection> {
+    pub(super) fn admit(&self, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
         let word = self.hot.word();
         let word = if word.admits_all() {
             word
@@ -74,7 +74,8 @@ impl Shared {
     }
 
     #[cold]
-    fn admit_slowly(&self, word: Word, lease: Option<Lease>) -> Result<Word, Rejection> {
+    fn admit_slowly(&self, word: Word, lease: &mut Option<Lease>) -> Result<Word, Rejection> {
+        let lease = lease.take();
         if let Some(rejection) = self.rejection(word) {
             Tallies::count(&self.hot.tallies.rejected);
             return Err(rejection);

@@ -447,10 +447,10 @@ fn b5_an_unused_reservation_lapses() {
     assert!(circuit.is_available());
     let other = circuit.try_reserve(None).unwrap();
     assert!(
-        circuit.acquire(lease).is_err(),
+        circuit.acquire(&mut lease.clone()).is_err(),
         "its place has gone to another"
     );
-    circuit.acquire(other).unwrap().success();
+    circuit.acquire(&mut other.clone()).unwrap().success();
     assert_eq!(circuit.state(), CircuitState::Closed);
 }
 
@@ -459,7 +459,7 @@ fn b5_a_lapsed_reservation_takes_a_free_place() {
     let (circuit, clock) = due(config().half_open_requests(1));
     let lease = circuit.try_reserve(None).unwrap();
     clock.advance(SECOND);
-    assert!(circuit.acquire(lease).is_ok());
+    assert!(circuit.acquire(&mut lease.clone()).is_ok());
 }
 
 #[test]

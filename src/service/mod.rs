@@ -228,7 +228,7 @@ impl Circuit {
     where
         F: Future<Output = Result<T, E>>,
     {
-        match self.acquire(None) {
+        match self.acquire(&mut None) {
             Ok(permit) => ResponseFuture::call(|| future, permit, ErrorsAsFailures),
             Err(rejection) => ResponseFuture::rejected(rejection, ErrorsAsFailures),
         }

@@ -13,7 +13,8 @@ use crate::circuit::{Circuit, Lease, Permit, Readiness, Rejection, WaiterId};
 /// Dropped, it gives back what it holds.
 pub(super) struct Reservation {
     circuit: Circuit,
-    /// A half-open permit that is kept for the next call.
+    /// A half-open permit that is kept for the next call. One that has lapsed or belongs to a turn
+    /// that is over may be left here: nobody takes it for valid.
     lease: Option<Lease>,
     /// The name under which our waker is registered.
     waiter: Option<WaiterId>,
@@ -37,7 +38,16 @@ impl Reservation {
     }
 
     /// Waits until a call may be made, and reserves a permit for it where they are scarce.
+    #[inline]
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waiter.is_none() && self.circuit.admits_all() {
+            return Poll::Ready(());
+        }
+        self.poll_slowly(cx)
+    }
+
+    #[cold]
+    fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let readiness = self
                 .circuit
@@ -69,6 +79,14 @@ impl Reservation {
     /// If no call may be made now.
     #[inline]
     pub(super) fn try_now(&mut self) -> Result<(), Rejection> {
+        if self.circuit.admits_all() {
+            return Ok(());
+        }
+        self.try_slowly()
+    }
+
+    #[cold]
+    fn try_slowly(&mut self) -> Result<(), Rejection> {
         let reserved = self.circuit.try_reserve(self.lease.take());
         self.lease = reserved?;
         Ok(())
@@ -77,7 +95,7 @@ impl Reservation {
     /// Spends the reservation, or what can be had without one.
     #[inline]
     pub(super) fn spend(&mut self) -> Result<Permit, Rejection> {
-        self.circuit.acquire(self.lease.take())
+        self.circuit.acquire(&mut self.lease)
     }
 
     /// Gives up the reservation because the inner service will never be ready.

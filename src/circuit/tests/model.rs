@@ -550,7 +550,7 @@ fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
             },
             Step::Spend(index) if !leases.is_empty() => {
                 let (lease, id) = leases.remove(index.index(leases.len()));
-                let permit = circuit.acquire(Some(lease));
+                let permit = circuit.acquire(&mut Some(lease));
                 assert_eq!(permit.is_ok(), model.acquire(Some(id)).is_some());
                 permits.extend(permit);
             }
