@@ -99,7 +99,7 @@ pub use self::{
     circuit::{
         Circuit, CircuitBreakerConfig, CircuitBreakerConfigBuilder, CircuitBreakerMetrics,
         CircuitState, Clock, ConfigError, DefaultClock, Event, Events, Lagged, ManualClock,
-        OnCancel, Open, Outcome, Permit, Record, RetryAfterPolicy, TripReason,
+        OnCancel, Open, Outcome, Permit, Record, ResetBackoff, RetryAfterPolicy, TripReason,
     },
     classify::{Classified, Classify, ErrorsAsFailures},
     service::{CircuitBreaker, CircuitBreakerLayer, Error, Timeout},

@@ -6,6 +6,7 @@
 
 use std::{fmt, time::Duration};
 
+use super::backoff::ResetBackoff;
 #[cfg(feature = "serde")]
 use super::wire;
 
@@ -27,7 +28,7 @@ use super::wire;
 /// With the `serde` feature it reads `reset_timeout = "2m"` as well as
 /// `{"resetTimeout": 120000}`: both spellings of the names, and durations as text or as whole
 /// milliseconds. It is written in the second style. An unknown field is an error.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
     feature = "serde",
@@ -89,6 +90,8 @@ pub struct CircuitBreakerConfig {
     )]
     pub(super) probe_lease: Duration,
     pub(super) record: Record,
+    #[cfg_attr(feature = "serde", serde(alias = "reset_backoff"))]
+    pub(super) reset_backoff: Option<ResetBackoff>,
 }
 
 /// What a circuit does with a failure that says for how long to stay away.
@@ -156,6 +159,7 @@ impl Default for CircuitBreakerConfig {
             on_cancel: OnCancel::Ignore,
             probe_lease: Duration::from_secs(1),
             record: Record::All,
+            reset_backoff: None,
         }
     }
 }
@@ -249,6 +253,11 @@ impl CircuitBreakerConfig {
     /// See [`CircuitBreakerConfigBuilder::probe_lease`].
     pub fn probe_lease(&self) -> Duration {
         self.probe_lease
+    }
+
+    /// See [`CircuitBreakerConfigBuilder::reset_backoff`].
+    pub fn reset_backoff(&self) -> Option<ResetBackoff> {
+        self.reset_backoff
     }
 
     /// See [`CircuitBreakerConfigBuilder::record`].
@@ -369,6 +378,12 @@ impl CircuitBreakerConfigBuilder {
         self
     }
 
+    /// How `reset_timeout` grows while probes keep failing. Default: `None`, not at all.
+    pub fn reset_backoff(mut self, backoff: impl Into<Option<ResetBackoff>>) -> Self {
+        self.config.reset_backoff = backoff.into();
+        self
+    }
+
     /// How much is recorded for the metrics. Default: [`Record::All`].
     pub fn record(mut self, record: Record) -> Self {
         self.config.record = record;
@@ -415,6 +430,9 @@ impl CircuitBreakerConfigBuilder {
         }
         positive("retry_after_cap", Some(config.retry_after_cap))?;
         positive("probe_lease", Some(config.probe_lease))?;
+        if let Some(backoff) = config.reset_backoff {
+            backoff.check(config.reset_timeout)?;
+        }
         Ok(config)
     }
 }
@@ -471,6 +489,22 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
+    pub(super) fn unless(
+        allowed: bool,
+        field: &'static str,
+        value: impl ToString,
+        range: impl FnOnce() -> String,
+    ) -> Result<(), Self> {
+        if allowed {
+            return Ok(());
+        }
+        Err(Self {
+            field,
+            value: value.to_string(),
+            allowed: range(),
+        })
+    }
+
     /// The field, as the builder's method is called.
     pub fn field(&self) -> &'static str {
         self.field

@@ -42,6 +42,7 @@
 //! - [`Circuit::metrics`] is consistent but for calls that settle while it is taken: what such a
 //!   call counts in more than one figure may show in one of them first.
 
+mod backoff;
 mod clock;
 mod config;
 mod events;
@@ -70,6 +71,7 @@ use std::{fmt, time::Duration};
 #[cfg(feature = "http")]
 pub(crate) use self::clock::wall_clock;
 pub use self::{
+    backoff::ResetBackoff,
     clock::{Clock, DefaultClock, ManualClock},
     config::{
         CircuitBreakerConfig, CircuitBreakerConfigBuilder, ConfigError, OnCancel, Record,

@@ -678,6 +678,65 @@ fn b9_threads_lose_no_call() {
     assert_eq!(metrics.cancelled_requests, per_thread as u64);
 }
 
+#[test]
+fn b6_threads_and_resets_lose_no_call() {
+    // Rules that never say open, so that every call is admitted: the sums must come out exactly.
+    let (circuit, clock) = circuit(
+        config()
+            .failure_threshold(1_000_000)
+            .error_threshold_percentage(100)
+            .slow_call_duration(SECOND),
+    );
+    let per_thread = 5_000;
+    std::thread::scope(|scope| {
+        for outcomes in ["sf", "si", "sc", "fs"] {
+            let circuit = &circuit;
+            scope.spawn(move || {
+                for _ in 0..per_thread {
+                    settle(circuit, outcomes);
+                }
+            });
+        }
+        scope.spawn(|| {
+            for _ in 0..200 {
+                circuit.reset(); // what is in flight then settles late
+                clock.advance(SECOND); // and the windows turn
+                assert!(circuit.metrics().error_rate.unwrap() <= 1.0);
+            }
+        });
+    });
+    let metrics = circuit.metrics();
+    assert_eq!(metrics.opened_total, 0);
+    assert_eq!(metrics.total_requests, Some(8 * per_thread));
+    assert_eq!(metrics.successful_requests, Some(4 * per_thread));
+    assert_eq!(metrics.failed_requests, 2 * per_thread);
+    assert_eq!(metrics.ignored_requests, 2 * per_thread);
+    assert_eq!(metrics.in_flight, Some(0));
+}
+
+#[test]
+fn b9_rules_record_only_what_the_rules_need() {
+    let run = config()
+        .error_threshold_percentage(None)
+        .record(Record::Rules);
+    let (circuit, _clock) = circuit(run);
+    settle(&circuit, "sssfif");
+    let metrics = circuit.metrics();
+    assert_eq!(metrics.total_requests, None);
+    assert_eq!(metrics.successful_requests, None);
+    assert_eq!(metrics.in_flight, None);
+    assert_eq!(metrics.error_rate, None);
+    assert_eq!(metrics.last_success_time, None);
+    assert_eq!((metrics.failed_requests, metrics.ignored_requests), (2, 1));
+    settle(&circuit, "f");
+    assert_eq!(circuit.state(), CircuitState::Open);
+    #[cfg(feature = "serde")]
+    {
+        let json = serde_json::to_value(circuit.metrics()).unwrap();
+        assert!(json.get("totalRequests").is_none(), "absent, not zero");
+    }
+}
+
 // ===== B10: events =====
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) use self::settlement::{Cause, Settlement};
 pub(crate) use self::turn::Lease;
 use self::turn::Turn;
 use super::{
+    backoff,
     clock::nanos,
     hot::{Hot, Rate},
     state::{CircuitState, TripReason},
@@ -44,6 +45,8 @@ pub(super) struct Machine {
     reason: Option<TripReason>,
     /// Until when failures asked to be left alone, as far as that is heeded.
     asked_until: u64,
+    /// Openings since it was last closed.
+    openings: u32,
     rings: Rings,
     opened: u64,
     recoveries: u64,
@@ -120,6 +123,7 @@ impl Machine {
             since: 0,
             reason: None,
             asked_until: 0,
+            openings: 0,
             rings,
             opened: 0,
             recoveries: 0,
@@ -135,7 +139,8 @@ impl Machine {
 
     /// Opens for the reset timeout, or for longer if the dependency asked for that.
     fn trip(&mut self, hot: &Hot, now: u64, reason: TripReason) {
-        let until = now.saturating_add(nanos(hot.config.reset_timeout));
+        let wait = backoff::wait(&hot.config, self.openings);
+        let until = now.saturating_add(nanos(wait));
         self.open(hot, until.max(self.asked_until), reason, now);
     }
 
@@ -146,12 +151,14 @@ impl Machine {
 
     fn open(&mut self, hot: &Hot, until: u64, reason: TripReason, now: u64) {
         self.opened += 1;
+        self.openings = self.openings.saturating_add(1);
         self.change(hot, Phase::Open { until }, Some(reason), now);
     }
 
     /// Closed, with empty windows.
     fn close(&mut self, hot: &Hot, now: u64) {
         self.asked_until = 0;
+        self.openings = 0;
         self.change(hot, Phase::Closed, None, now);
     }
 

@@ -74,6 +74,8 @@ struct Model {
     cleared: usize,
     /// Until when failures have asked to be left alone since then.
     asks: Vec<Duration>,
+    /// How often it has opened since then.
+    openings: u32,
     in_flight: Vec<Call>,
     reserved: Vec<Reserved>,
     reservations: usize,
@@ -91,6 +93,7 @@ impl Model {
             settled: Vec::new(),
             cleared: 0,
             asks: Vec::new(),
+            openings: 0,
             in_flight: Vec::new(),
             reserved: Vec::new(),
             reservations: 0,
@@ -155,7 +158,14 @@ impl Model {
 
     /// How long a circuit that opens now stays open.
     fn wait(&self) -> Duration {
-        self.config.reset_timeout().max(self.asked_wait())
+        let mut wait = self.config.reset_timeout();
+        if self.config.reset_backoff().is_some() {
+            // Doubling up to 40 s is the one backoff of `config()`.
+            for _ in 0..self.openings {
+                wait = (wait * 2).min(Duration::from_secs(40));
+            }
+        }
+        wait.max(self.asked_wait())
     }
 
     fn probes(&self) -> (usize, usize) {
@@ -198,6 +208,7 @@ impl Model {
     }
 
     fn open(&mut self, wait: Duration, reason: TripReason) {
+        self.openings += 1;
         self.totals.opened += 1;
         self.change(
             State::Open {
@@ -210,6 +221,7 @@ impl Model {
     fn clear(&mut self) {
         self.cleared = self.settled.len();
         self.asks.clear();
+        self.openings = 0;
     }
 
     fn close(&mut self) {
@@ -442,7 +454,11 @@ fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
         1_u32..8,
         seconds(20),
     );
-    let open = (seconds(10), 1_u32..5, 0_u32..5, seconds(10));
+    let backoff = prop::option::weighted(
+        0.3,
+        Just(ResetBackoff::new(2.0).cap(Duration::from_secs(40))),
+    );
+    let open = (seconds(10), 1_u32..5, 0_u32..5, seconds(10), backoff);
     let retry_after = prop_oneof![
         Just(RetryAfterPolicy::Ignore),
         Just(RetryAfterPolicy::Extend),
@@ -456,13 +472,14 @@ fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
     (rules, open, retry_after, on_cancel, slow).prop_map(
         |(rules, open, retry_after, on_cancel, slow)| {
             let (run, rate, volume, period) = rules;
-            let (reset, probes, needed, turn) = open;
+            let (reset, probes, needed, turn, backoff) = open;
             CircuitBreakerConfig::builder()
                 .failure_threshold(run)
                 .error_threshold_percentage(rate)
                 .volume_threshold(volume)
                 .monitoring_period(period)
                 .reset_timeout(reset)
+                .reset_backoff(backoff)
                 .half_open_requests(probes)
                 .half_open_success_threshold((needed > 0).then_some(needed.min(probes)))
                 .half_open_timeout(turn)
@@ -585,12 +602,12 @@ fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
 }
 
 /// Whoever only calls when `is_available` says so is admitted in the end. (The longest that a
-/// circuit of `config()` stays open is 30 s, and half-open 10 s.)
+/// circuit of `config()` stays open is 40 s, and half-open 10 s.)
 fn is_never_shut_out(circuit: &Circuit, clock: &ManualClock) {
     if circuit.state() == CircuitState::ForcedOpen {
         return;
     }
-    let admitted = (0..=60).any(|_| {
+    let admitted = (0..=100).any(|_| {
         let admitted = circuit.is_available() && circuit.try_acquire().is_ok();
         clock.advance(Duration::from_secs(1));
         admitted
