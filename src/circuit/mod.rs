@@ -33,14 +33,26 @@
 //!
 //! - A circuit opens in the settlement that makes a rule true: that very call finds it, and has
 //!   opened the circuit when it returns. Calls that are admitted or settled meanwhile come before.
+//!   (`loom_a_run_of_failures_opens_exactly_once`, `loom_an_error_rate_opens_exactly_once`,
+//!   `loom_a_run_is_ended_or_completed_by_what_comes_between`)
 //! - Every transition happens once and is told once, in order.
+//!   (`loom_manual_control_and_traffic_do_not_lose_each_other`)
 //! - Never more than `half_open_requests` probes are in flight in one half-open turn.
-//! - No call is lost or counted twice, and what settles in a later generation moves no window, run
-//!   or probe count of it.
-//! - The rules are independent: two settlements at the same time may take effect in one order for
-//!   the run of failures and in the other for a rate.
-//! - [`Circuit::metrics`] is consistent but for calls that settle while it is taken: what such a
-//!   call counts in more than one figure may show in one of them first.
+//!   (`loom_a_half_open_turn_admits_no_more_than_its_probes`)
+//! - No call is lost or counted twice, also while a window turns, and what settles in a later
+//!   generation moves no window, run or probe count of it. (`loom_a_window_loses_nothing_while_it_turns`,
+//!   `loom_a_late_result_moves_nothing_of_the_next_generation`,
+//!   `loom_a_call_of_the_new_generation_is_not_lost`)
+//! - Whoever waits for readiness is woken by whatever it may wait for. (`loom_no_wake_up_is_lost_to_a_reset`,
+//!   `..._to_a_disabling`, `..._to_a_probe_that_gives_its_place_back`)
+//!
+//! What is not guaranteed: the rules are independent, so two settlements at the same time may take
+//! effect in one order for the run of failures and in the other for a rate. And [`Circuit::metrics`]
+//! is consistent but for calls that settle while it is taken: what such a call counts in more than
+//! one figure may show in one of them first.
+//!
+//! The names are those of the models in `src/circuit/models.rs`, which explore every interleaving of
+//! a few calls.
 
 mod backoff;
 mod clock;
