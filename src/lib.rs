@@ -72,6 +72,7 @@
 //! | `tokio` | a [`DefaultClock`] that follows tokio's paused time; without it, std's clock |
 //! | `http` | [`.http()`](CircuitBreakerLayer::http), [`HttpClassifier`], and a policy for [`Fallback`] over HTTP |
 //! | `fallback` | the [`fallback`] module |
+//! | `latency` | latency percentiles among the metrics |
 //! | `serde` | [`CircuitBreakerConfig`] read and written, metrics and events written |
 //! | `models` | the [`models`] module; needs `fallback`, `http` and `serde` |
 //! | `client` | a ready-made HTTPS client for it; needs `models` |
@@ -98,8 +99,9 @@ pub use self::fallback::{Fallback, FallbackError, FallbackLayer};
 pub use self::{
     circuit::{
         Circuit, CircuitBreakerConfig, CircuitBreakerConfigBuilder, CircuitBreakerMetrics,
-        CircuitState, Clock, ConfigError, DefaultClock, Event, Events, Lagged, ManualClock,
-        OnCancel, Open, Outcome, Permit, Record, ResetBackoff, RetryAfterPolicy, TripReason,
+        CircuitState, Clock, ConfigError, DefaultClock, Event, Events, Lagged, Latency,
+        ManualClock, OnCancel, Open, Outcome, Permit, Record, ResetBackoff, RetryAfterPolicy,
+        TripReason,
     },
     classify::{Classified, Classify, ErrorsAsFailures},
     service::{CircuitBreaker, CircuitBreakerLayer, Error, Timeout},

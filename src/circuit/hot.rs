@@ -34,6 +34,8 @@ pub(super) struct Hot {
     reads_end: bool,
     pub(super) records_all: bool,
     pub(super) tallies: Tallies,
+    #[cfg(feature = "latency")]
+    pub(super) latencies: Option<super::latency::Latencies>,
     pub(super) config: CircuitBreakerConfig,
 }
 
@@ -145,6 +147,8 @@ impl Hot {
             slow,
             records_all,
             tallies: Tallies::new(),
+            #[cfg(feature = "latency")]
+            latencies: records_all.then(super::latency::Latencies::new),
             config,
         };
         (
@@ -246,6 +250,17 @@ impl Hot {
         if self.is_slow(ran) {
             Tallies::count(&self.tallies.slow);
         }
+    }
+
+    /// Counts the latency of a call that has succeeded or failed.
+    #[inline]
+    pub(super) fn took(&self, ran: u64) {
+        #[cfg(feature = "latency")]
+        if let Some(latencies) = &self.latencies {
+            latencies.record(ran);
+        }
+        #[cfg(not(feature = "latency"))]
+        let _ = ran;
     }
 
     // ===== for the machine, under the lock =====

@@ -81,6 +81,11 @@ pub struct CircuitBreakerMetrics {
         serde(serialize_with = "super::wire::optional_date::serialize")
     )]
     pub next_probe_at: Option<SystemTime>,
+    /// How long calls took, from admission to settlement, over the circuit's life. Absent before
+    /// the first one has settled, with [`Record::Rules`](super::Record::Rules), and without the
+    /// `latency` feature.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub latency: Option<Latency>,
     /// Why the circuit opened; absent once it has closed.
     pub trip_reason: Option<TripReason>,
     /// How often the circuit opened.
@@ -89,4 +94,35 @@ pub struct CircuitBreakerMetrics {
     pub recoveries_total: u64,
     /// How often probes failed to, and it opened again.
     pub failed_recoveries_total: u64,
+}
+
+/// Percentiles of latencies, at most 3 % too high, and the longest. As JSON in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Latency {
+    /// Half of the calls took no longer.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::milliseconds::serialize")
+    )]
+    pub p50: Duration,
+    /// 90 % of the calls took no longer.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::milliseconds::serialize")
+    )]
+    pub p90: Duration,
+    /// 99 % of the calls took no longer.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::milliseconds::serialize")
+    )]
+    pub p99: Duration,
+    /// No call took longer.
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "super::wire::milliseconds::serialize")
+    )]
+    pub max: Duration,
 }

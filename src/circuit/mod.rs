@@ -59,6 +59,8 @@ mod clock;
 mod config;
 mod events;
 mod hot;
+#[cfg(feature = "latency")]
+mod latency;
 mod machine;
 mod metrics;
 mod outcome;
@@ -90,7 +92,7 @@ pub use self::{
         RetryAfterPolicy,
     },
     events::{Event, Events, Lagged},
-    metrics::CircuitBreakerMetrics,
+    metrics::{CircuitBreakerMetrics, Latency},
     outcome::Outcome,
     permit::{Open, Permit},
     state::{CircuitState, TripReason},

@@ -8,7 +8,7 @@ use super::{
     events::{Audience, Event, contain},
     hot::{Hot, NEVER, Tallies},
     machine::{Lease, Machine, Settlement},
-    metrics::CircuitBreakerMetrics,
+    metrics::{CircuitBreakerMetrics, Latency},
     outcome::Outcome,
     permit::{Rejection, Ticket},
     state::TripReason,
@@ -164,6 +164,7 @@ impl Shared {
             NEVER
         };
         let ran = now.saturating_sub(ticket.started);
+        self.hot.took(ran);
         let bad = outcome != Outcome::Success;
         let turn = || self.turn(now);
         let broken = self.hot.settle(ticket.word, now, ran, bad, turn);
@@ -181,6 +182,9 @@ impl Shared {
     fn settle_probe(&self, ticket: Ticket, outcome: Outcome) {
         self.with(|machine, hot, now| {
             let ran = now.saturating_sub(ticket.started);
+            if outcome != Outcome::Ignored {
+                hot.took(ran);
+            }
             machine.settle_probe(hot, now, ticket.word, ran, outcome);
         });
     }
@@ -248,11 +252,22 @@ impl Shared {
             slow_rate: hot.slow.is_some().then(|| seen.slow.rate()),
             retry_after: seen.retry_after,
             next_probe_at: seen.due.map(date),
+            latency: self.latency(),
             trip_reason: seen.reason,
             opened_total: seen.opened,
             recoveries_total: seen.recoveries,
             failed_recoveries_total: seen.failed_recoveries,
         }
+    }
+
+    #[cfg(feature = "latency")]
+    fn latency(&self) -> Option<Latency> {
+        self.hot.latencies.as_ref()?.percentiles()
+    }
+
+    #[cfg(not(feature = "latency"))]
+    fn latency(&self) -> Option<Latency> {
+        None
     }
 
     // ===== the lock =====

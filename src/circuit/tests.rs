@@ -714,6 +714,31 @@ fn b6_threads_and_resets_lose_no_call() {
     assert_eq!(metrics.in_flight, Some(0));
 }
 
+#[cfg(feature = "latency")]
+#[test]
+fn b9_latencies_are_those_of_settled_calls() {
+    let (circuit, clock) = circuit(config());
+    assert_eq!(circuit.metrics().latency, None);
+    for seconds in [1, 2, 3, 40] {
+        let permit = circuit.try_acquire().unwrap();
+        clock.advance(seconds * SECOND);
+        match seconds {
+            40 => permit.ignore(),
+            3 => permit.failure(),
+            _ => permit.success(),
+        }
+    }
+    let latency = circuit.metrics().latency.unwrap();
+    assert_eq!(latency.max, 3 * SECOND);
+    assert!(latency.p50 >= 2 * SECOND && latency.p50 <= SECOND * 206 / 100);
+    assert_eq!(latency.p99, latency.max);
+    #[cfg(feature = "serde")]
+    {
+        let json = serde_json::to_value(circuit.metrics()).unwrap();
+        assert_eq!(json["latency"]["max"], 3000.0);
+    }
+}
+
 #[test]
 fn b9_rules_record_only_what_the_rules_need() {
     let run = config()

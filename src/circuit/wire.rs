@@ -96,6 +96,18 @@ pub(super) mod optional_duration {
     }
 }
 
+/// A latency as milliseconds with their fractions.
+pub(super) mod milliseconds {
+    use super::*;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        latency: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(latency.as_nanos() as f64 / 1e6)
+    }
+}
+
 /// A wait as whole milliseconds, rounded up: who comes back then is not too early.
 pub(super) mod optional_wait {
     use super::*;
