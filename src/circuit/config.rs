@@ -6,9 +6,9 @@
 
 use std::{fmt, time::Duration};
 
-use super::backoff::ResetBackoff;
 #[cfg(feature = "serde")]
 use super::wire;
+use super::{backoff::ResetBackoff, window::MAX_SIZE};
 
 /// The configuration of a circuit.
 ///
@@ -90,6 +90,8 @@ pub struct CircuitBreakerConfig {
     )]
     pub(super) probe_lease: Duration,
     pub(super) record: Record,
+    /// `None`: the last `monitoring_period`.
+    pub(super) window: Option<u32>,
     #[cfg_attr(feature = "serde", serde(alias = "reset_backoff"))]
     pub(super) reset_backoff: Option<ResetBackoff>,
 }
@@ -159,6 +161,7 @@ impl Default for CircuitBreakerConfig {
             on_cancel: OnCancel::Ignore,
             probe_lease: Duration::from_secs(1),
             record: Record::All,
+            window: None,
             reset_backoff: None,
         }
     }
@@ -255,6 +258,11 @@ impl CircuitBreakerConfig {
         self.probe_lease
     }
 
+    /// See [`CircuitBreakerConfigBuilder::window`].
+    pub fn window(&self) -> Option<u32> {
+        self.window
+    }
+
     /// See [`CircuitBreakerConfigBuilder::reset_backoff`].
     pub fn reset_backoff(&self) -> Option<ResetBackoff> {
         self.reset_backoff
@@ -302,6 +310,14 @@ impl CircuitBreakerConfigBuilder {
     /// steps. Default: 300 s.
     pub fn monitoring_period(mut self, period: Duration) -> Self {
         self.config.monitoring_period = period;
+        self
+    }
+
+    /// Takes percentages over the last so many settled calls, in place of a time. The window slides
+    /// with each call. From 1 to 1,048,576. Default: `None`, the last
+    /// [`monitoring_period`](Self::monitoring_period).
+    pub fn window(mut self, calls: impl Into<Option<u32>>) -> Self {
+        self.config.window = calls.into();
         self
     }
 
@@ -404,6 +420,14 @@ impl CircuitBreakerConfigBuilder {
         )?;
         at_least_one("volume_threshold", Some(config.volume_threshold))?;
         positive("monitoring_period", Some(config.monitoring_period))?;
+        if let Some(calls) = config.window {
+            let allowed = (1..=MAX_SIZE).contains(&calls);
+            ConfigError::unless(allowed, "window", calls, || format!("from 1 to {MAX_SIZE}"))?;
+            let volume = config.volume_threshold;
+            ConfigError::unless(volume <= calls, "volume_threshold", volume, || {
+                format!("from 1 to window, which is {calls}")
+            })?;
+        }
         positive("reset_timeout", Some(config.reset_timeout))?;
         at_least_one("half_open_requests", Some(config.half_open_requests))?;
         let successes = config.half_open_success_threshold();

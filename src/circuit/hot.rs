@@ -16,7 +16,7 @@ use super::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
-    window::{RateRule, TimeWindow},
+    window::{RateRule, Window},
     word::Word,
 };
 
@@ -32,6 +32,9 @@ pub(super) struct Hot {
     /// Which readings of the clock the configuration needs.
     reads_start: bool,
     reads_end: bool,
+    /// Whether settled calls are counted by the tallies, because no window counts them for good.
+    tallies_good: bool,
+    tallies_bad: bool,
     pub(super) records_all: bool,
     pub(super) tallies: Tallies,
     #[cfg(feature = "latency")]
@@ -50,7 +53,7 @@ struct State {
 
 #[derive(Debug)]
 pub(super) struct Rate {
-    pub(super) window: TimeWindow,
+    pub(super) window: Window,
     rule: RateRule,
 }
 
@@ -126,14 +129,17 @@ impl Hot {
             let period = nanos(config.monitoring_period);
             let rule = RateRule::new(percentage, config.volume_threshold);
             let make = || {
-                let (window, ring) = TimeWindow::new(period);
+                let (window, ring) = Window::new(config.window, period);
                 (Rate { window, rule }, ring)
             };
-            (wanted || percentage.is_some()).then(make).unzip()
+            let (rate, ring) = (wanted || percentage.is_some()).then(make).unzip();
+            (rate, ring.flatten())
         };
         let is_slow = config.slow_call_duration.is_some();
         let (errors, errors_ring) = rate(config.error_threshold_percentage, records_all);
         let (slow, slow_ring) = rate(config.slow_call_percentage, records_all && is_slow);
+        let window = errors.as_ref().map(|rate: &Rate| &rate.window);
+        let errors_in_time = window.is_some_and(Window::keeps_totals);
         let hot = Self {
             state: State {
                 word: AtomicU64::new(Word::new(CircuitState::Closed, None, 0).0),
@@ -142,7 +148,9 @@ impl Hot {
             run: Run::new(config.failure_threshold),
             slow_after: config.slow_call_duration.map_or(NEVER, nanos),
             reads_start: records_all || is_slow || config.on_cancel != OnCancel::Ignore,
-            reads_end: records_all || is_slow || errors.is_some(),
+            reads_end: records_all || is_slow || errors_in_time,
+            tallies_good: records_all && !errors_in_time,
+            tallies_bad: !errors_in_time,
             errors,
             slow,
             records_all,
@@ -206,8 +214,13 @@ impl Hot {
             if errors.rule.is_broken_by(counts) {
                 broken = Some(TripReason::ErrorRate);
             }
-        } else if bad {
-            Tallies::count(&self.tallies.bad);
+        }
+        if bad {
+            if self.tallies_bad {
+                Tallies::count(&self.tallies.bad);
+            }
+        } else if self.tallies_good {
+            Tallies::count(&self.tallies.good);
         }
         if self.slow_after != NEVER
             && let Some(reason) = self.settle_slow(word, now, ran, turn)
@@ -272,7 +285,7 @@ impl Hot {
         if let Some(rings) = rings {
             // Nobody is admitted or recorded while what they would be recorded in is emptied.
             self.state.word.store(before.changing().0, Release);
-            rings.each(self, TimeWindow::clear);
+            rings.each(self, Window::clear);
             self.run.begin(word.generation());
         }
         // Release: see `word`.

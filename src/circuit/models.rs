@@ -107,6 +107,44 @@ fn loom_an_error_rate_opens_exactly_once() {
 }
 
 #[test]
+fn loom_an_error_rate_over_calls_opens_exactly_once() {
+    explore(|| {
+        let rate = config()
+            .error_threshold_percentage(100)
+            .volume_threshold(2)
+            .window(2);
+        let (circuit, _) = circuit(rate);
+        both(
+            &circuit,
+            |circuit| call(&circuit, Outcome::FAILURE),
+            |circuit| call(&circuit, Outcome::FAILURE),
+        );
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.current_state, CircuitState::Open);
+        assert_eq!((metrics.opened_total, metrics.failed_requests), (1, 2));
+    });
+}
+
+#[test]
+fn loom_a_late_result_is_not_in_the_next_generations_window_of_calls() {
+    explore(|| {
+        let rules = config()
+            .error_threshold_percentage(100)
+            .volume_threshold(1)
+            .window(1);
+        let (circuit, _) = circuit(rules);
+        let late = circuit.try_acquire().expect("it is closed");
+        both(&circuit, |circuit| circuit.reset(), |_| late.failure());
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.current_state, CircuitState::Closed);
+        assert_eq!(
+            (metrics.failed_requests, metrics.error_rate),
+            (1, Some(0.0))
+        );
+    });
+}
+
+#[test]
 fn loom_a_half_open_turn_admits_no_more_than_its_probes() {
     explore(|| {
         let (circuit, clock) = circuit(config().failure_threshold(1).half_open_requests(1));

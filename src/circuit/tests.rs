@@ -126,6 +126,14 @@ fn b1_what_is_out_of_range_is_named_with_its_value_and_range() {
             "slow_call_percentage is 50, but has to be unset while slow_call_duration is",
         ),
         (
+            config().window(0),
+            "window is 0, but has to be from 1 to 1048576",
+        ),
+        (
+            config().window(4),
+            "volume_threshold is 5, but has to be from 1 to window, which is 4",
+        ),
+        (
             config().probe_lease(zero),
             "probe_lease is 0ns, but has to be longer than 0s",
         ),
@@ -275,6 +283,25 @@ fn b2_what_left_the_window_no_longer_counts() {
     assert_eq!(circuit.metrics().error_rate, Some(1.0));
     clock.advance(300 * SECOND);
     assert_eq!(circuit.metrics().error_rate, Some(0.0)); // B9: 0 when it is empty
+}
+
+#[test]
+fn b2_a_window_of_calls_slides_with_each() {
+    let (circuit, clock) = circuit(config().failure_threshold(None).window(5));
+    settle(&circuit, "ffsss"); // 2 of 5
+    clock.advance(10_000 * SECOND); // time does not age it
+    assert_eq!(circuit.metrics().error_rate, Some(0.4));
+    settle(&circuit, "s"); // the first failure has gone
+    assert_eq!(circuit.metrics().error_rate, Some(0.2));
+    settle(&circuit, "sff");
+    assert_eq!(circuit.state(), CircuitState::Closed);
+    settle(&circuit, "f"); // 3 of 5
+    assert_eq!(circuit.state(), CircuitState::Open);
+    let metrics = circuit.metrics();
+    assert_eq!(
+        (metrics.successful_requests, metrics.failed_requests),
+        (Some(5), 5)
+    );
 }
 
 #[test]

@@ -32,7 +32,7 @@ use super::{
     hot::{Hot, Rate},
     state::{CircuitState, TripReason},
     waiters::Waiters,
-    window::{Counts, Ring, TimeWindow},
+    window::{Counts, Ring, Window},
     word::Word,
 };
 
@@ -76,12 +76,12 @@ pub(super) struct Rings {
 }
 
 impl Rings {
-    pub(super) fn each(&mut self, hot: &Hot, mut act: impl FnMut(&TimeWindow, &mut Ring)) {
-        if let (Some(rate), Some(ring)) = (&hot.errors, &mut self.errors) {
-            act(&rate.window, ring);
+    pub(super) fn each(&mut self, hot: &Hot, act: impl Fn(&Window, &mut Option<Ring>)) {
+        if let Some(rate) = &hot.errors {
+            act(&rate.window, &mut self.errors);
         }
-        if let (Some(rate), Some(ring)) = (&hot.slow, &mut self.slow) {
-            act(&rate.window, ring);
+        if let Some(rate) = &hot.slow {
+            act(&rate.window, &mut self.slow);
         }
     }
 }
@@ -227,11 +227,11 @@ impl Machine {
 
     pub(super) fn snapshot(&mut self, hot: &Hot, now: u64) -> Snapshot {
         let (errors, slow) = (&mut self.rings.errors, &mut self.rings.slow);
-        let lifetime = |ring: &Ring| hot.errors.as_ref().map(|rate| rate.window.lifetime(ring));
-        let lifetime = errors.as_ref().and_then(lifetime);
-        let held = |rate: &Option<Rate>, ring: &mut Option<Ring>| match (rate, ring) {
-            (Some(rate), Some(ring)) => rate.window.counts(ring, now),
-            _ => Counts::default(),
+        let lifetime = hot.errors.as_ref();
+        let lifetime = lifetime.and_then(|rate| rate.window.lifetime(errors));
+        let held = |rate: &Option<Rate>, ring: &mut Option<Ring>| {
+            let rate = rate.as_ref();
+            rate.map_or(Counts::default(), |rate| rate.window.counts(ring, now))
         };
         let (errors, slow) = (held(&hot.errors, errors), held(&hot.slow, slow));
         Snapshot {

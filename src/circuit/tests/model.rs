@@ -107,6 +107,13 @@ impl Model {
 
     /// What settled within the window. Probes are not part of it: they decide by themselves.
     fn window(&self) -> Vec<Settled> {
+        if let Some(calls) = self.config.window() {
+            let settled = self.settled[self.cleared..]
+                .iter()
+                .filter(|call| !call.probe);
+            let newest_first = settled.rev().take(calls as usize);
+            return newest_first.copied().collect();
+        }
         let recent =
             |call: &&Settled| !call.probe && self.step(self.now) - self.step(call.at) < STEPS;
         self.settled[self.cleared..]
@@ -453,6 +460,7 @@ fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
         prop::option::of(1_u8..=100),
         1_u32..8,
         seconds(20),
+        prop::option::weighted(0.4, 8_u32..20),
     );
     let backoff = prop::option::weighted(
         0.3,
@@ -471,13 +479,14 @@ fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
     let slow = prop::option::of((seconds(2), prop::option::of(1_u8..=100)));
     (rules, open, retry_after, on_cancel, slow).prop_map(
         |(rules, open, retry_after, on_cancel, slow)| {
-            let (run, rate, volume, period) = rules;
+            let (run, rate, volume, period, window) = rules;
             let (reset, probes, needed, turn, backoff) = open;
             CircuitBreakerConfig::builder()
                 .failure_threshold(run)
                 .error_threshold_percentage(rate)
                 .volume_threshold(volume)
                 .monitoring_period(period)
+                .window(window)
                 .reset_timeout(reset)
                 .reset_backoff(backoff)
                 .half_open_requests(probes)
