@@ -65,7 +65,7 @@
 //!
 //! # Features
 //!
-//! All but `full` are on by default; `default-features = false` leaves the breaker itself.
+//! All but `quanta` and `full` are on by default; `default-features = false` leaves the breaker itself.
 //!
 //! | feature | brings |
 //! |---|---|
@@ -76,6 +76,7 @@
 //! | `serde` | [`CircuitBreakerConfig`] read and written, metrics and events written |
 //! | `models` | the [`models`] module; needs `fallback`, `http` and `serde` |
 //! | `client` | a ready-made HTTPS client for it; needs `models` |
+//! | `quanta` | [`QuantaClock`], which costs about half of the default clock |
 //! | `full` | everything |
 //!
 //! Waiting and deadlines always need a tokio runtime with its timer enabled.
@@ -92,6 +93,9 @@ pub mod models;
 mod rejected;
 pub mod service;
 
+#[cfg(feature = "quanta")]
+#[doc(inline)]
+pub use self::circuit::QuantaClock;
 #[cfg(feature = "fallback")]
 #[doc(inline)]
 pub use self::fallback::{Fallback, FallbackError, FallbackLayer};

@@ -70,6 +70,36 @@ pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// A clock that reads the processor's time stamp counter, by way of the [`quanta`] crate: about half
+/// the cost of the default. It does not follow tokio's paused time.
+#[cfg(feature = "quanta")]
+#[cfg_attr(docsrs, doc(cfg(feature = "quanta")))]
+#[derive(Debug, Clone)]
+pub struct QuantaClock(quanta::Clock);
+
+#[cfg(feature = "quanta")]
+impl QuantaClock {
+    /// The first one in a process takes some milliseconds, to be calibrated.
+    pub fn new() -> Self {
+        Self(quanta::Clock::new())
+    }
+}
+
+#[cfg(feature = "quanta")]
+impl Default for QuantaClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(feature = "quanta")]
+impl Clock for QuantaClock {
+    #[inline]
+    fn now(&self) -> u64 {
+        self.0.delta_as_nanos(0, self.0.raw())
+    }
+}
+
 /// A clock that moves only when told to. Clones show the same time.
 ///
 /// Timers are not bound to it: a service that waits in `poll_ready` looks again when its

@@ -82,6 +82,8 @@ mod tests;
 
 use std::{fmt, time::Duration};
 
+#[cfg(feature = "quanta")]
+pub use self::clock::QuantaClock;
 #[cfg(feature = "http")]
 pub(crate) use self::clock::wall_clock;
 pub use self::{

@@ -918,6 +918,20 @@ fn b11_a_clock_that_jumps_or_stands_still_harms_nothing() {
     settle(&circuit, "s");
 }
 
+#[cfg(feature = "quanta")]
+#[test]
+fn b11_the_quanta_clock_goes_forward_in_nanoseconds() {
+    let clock = QuantaClock::new();
+    let (begun, std_begun) = (clock.now(), DefaultClock.now());
+    while DefaultClock.now() - std_begun < 20_000_000 {
+        std::hint::spin_loop();
+    }
+    // Within a factor of two, so that a busy machine doesn't matter but a wrong unit does.
+    let passed = clock.now() - begun;
+    let std_passed = DefaultClock.now() - std_begun;
+    assert!(passed >= 10_000_000 && passed <= std_passed * 2, "{passed}");
+}
+
 #[cfg(feature = "tokio")]
 #[tokio::test(start_paused = true)]
 async fn b11_the_default_clock_follows_paused_time() {
