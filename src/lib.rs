@@ -58,6 +58,7 @@
 //!   handle for metrics, events and manual control.
 //! - [`service`]: the middleware, its readiness and its errors.
 //! - [`classify`]: what counts as a failure.
+//! - [`registry`]: a circuit for each key, and not too many of them.
 //! - [`fallback`]: a chain of services; the first that is available answers.
 //! - [`models`]: language models that fall back on one another.
 //! - The repository's `examples`: `client`, `axum` and `fallback` are short, `gateway` is a whole
@@ -89,6 +90,7 @@ pub mod classify;
 pub mod fallback;
 #[cfg(feature = "models")]
 pub mod models;
+pub mod registry;
 #[cfg(feature = "http")]
 mod rejected;
 pub mod service;
@@ -108,6 +110,7 @@ pub use self::{
         TripReason,
     },
     classify::{Classified, Classify, ErrorsAsFailures},
+    registry::{Registry, RegistryFull},
     service::{CircuitBreaker, CircuitBreakerLayer, Error, Timeout},
 };
 #[cfg(feature = "http")]

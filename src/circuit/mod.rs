@@ -204,6 +204,14 @@ impl Circuit {
         self.shared.check()
     }
 
+    // ===== for the registry =====
+
+    /// Whether nothing else keeps the circuit: no other handle, no service, no permit.
+    pub(crate) fn is_only_handle(&mut self) -> bool {
+        // Unlike the bare count, this also sees whatever the last other holder did.
+        Arc::get_mut(&mut self.shared).is_some()
+    }
+
     // ===== for the service =====
 
     /// Whether all calls are admitted, without reservations.
