@@ -51,7 +51,10 @@ fn t1_a_key_has_one_circuit_and_clones_of_the_registry_share_it() {
     succeed(&registry.get("a").unwrap());
     succeed(&registry.clone().get(&"a".to_owned()).unwrap());
 
-    assert_eq!(registry.peek("a").unwrap().metrics().successful_requests, Some(2));
+    assert_eq!(
+        registry.peek("a").unwrap().metrics().successful_requests,
+        Some(2)
+    );
     assert_eq!(registry.get("b").unwrap().metrics().total_requests, Some(0));
     assert!(registry.peek("c").is_none());
     assert_eq!((registry.len(), registry.capacity()), (2, TWO));

@@ -48,12 +48,14 @@ impl Clock for DefaultClock {
 }
 
 #[cfg(feature = "tokio")]
+#[inline]
 #[allow(clippy::disallowed_methods)] // this is the place where the time is read
 fn instant() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
 #[cfg(not(feature = "tokio"))]
+#[inline]
 #[allow(clippy::disallowed_methods)] // this is the place where the time is read
 fn instant() -> Instant {
     Instant::now()
@@ -66,8 +68,11 @@ pub(crate) fn wall_clock() -> SystemTime {
 }
 
 /// Whole nanoseconds, at most `u64::MAX` (584 years).
+#[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    // Not by way of `as_nanos`, whose 128 bits every reading of the clock would pay for.
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// A clock that reads the processor's time stamp counter, by way of the [`quanta`] crate: about half
@@ -151,36 +156,41 @@ impl Clock for ManualClock {
 /// A circuit's time: nanoseconds since the circuit was made.
 #[derive(Debug)]
 pub(super) struct Timeline {
-    /// `None`: the default, which is so not called through a pointer.
-    clock: Option<Box<dyn Clock>>,
-    /// The clock's reading, and the time of day, when the circuit was made.
-    origin: u64,
+    source: Source,
+    /// The time of day when the circuit was made.
     born: SystemTime,
+}
+
+/// The clock, and its reading when the circuit was made.
+#[derive(Debug)]
+enum Source {
+    /// As [`DefaultClock`], but not called through a pointer.
+    Default(Instant),
+    Custom(Box<dyn Clock>, u64),
 }
 
 impl Timeline {
     pub(super) fn new(clock: Option<Box<dyn Clock>>) -> Self {
-        let mut timeline = Self {
-            clock,
-            origin: 0,
+        Self {
+            source: match clock {
+                None => Source::Default(instant()),
+                Some(clock) => {
+                    let origin = clock.now();
+                    Source::Custom(clock, origin)
+                }
+            },
             born: wall_clock(),
-        };
-        timeline.origin = timeline.read();
-        timeline
-    }
-
-    #[inline]
-    fn read(&self) -> u64 {
-        match &self.clock {
-            None => DefaultClock.now(),
-            Some(clock) => clock.now(),
         }
     }
 
-    #[inline]
+    /// Not inlined: calls that read no clock would pay for the registers it takes.
+    #[inline(never)]
     pub(super) fn now(&self) -> u64 {
+        let now = match &self.source {
+            Source::Default(origin) => nanos(instant().saturating_duration_since(*origin)),
+            Source::Custom(clock, origin) => clock.now().saturating_sub(*origin),
+        };
         // Never the very last moment, so that there is one that no clock has reached.
-        let now = self.read().saturating_sub(self.origin);
         now.min(u64::MAX - 1)
     }
 
