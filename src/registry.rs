@@ -278,10 +278,8 @@ impl Entry {
         if !self.circuit.is_only_handle() || self.circuit.state() != CircuitState::Closed {
             return None;
         }
-        let metrics = self.circuit.metrics();
-        let rates = [metrics.error_rate, metrics.slow_rate];
-        let unwell = rates.iter().flatten().any(|rate| *rate > 0.0);
-        Some(if unwell { Health::Unwell } else { Health::Well })
+        let well = self.circuit.has_clean_windows();
+        Some(if well { Health::Well } else { Health::Unwell })
     }
 }
 

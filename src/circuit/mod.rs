@@ -212,6 +212,14 @@ impl Circuit {
         Arc::get_mut(&mut self.shared).is_some()
     }
 
+    /// Whether no call in the windows failed or was slow.
+    pub(crate) fn has_clean_windows(&self) -> bool {
+        let seen = self
+            .shared
+            .with(|machine, hot, now| machine.snapshot(hot, now));
+        seen.errors.bad == 0 && seen.slow.bad == 0
+    }
+
     // ===== for the service =====
 
     /// Whether all calls are admitted, without reservations.
