@@ -1,30 +1,32 @@
 //! The window of the last so many settled calls.
 //!
 //! It slides with every call: a ring holds one bit per call, and what enters it pushes out what
-//! entered it N calls before. It never takes the
-//! circuit's lock, and what it costs does not depend on N. A window looks at
-//! one rate: a call that settled was *bad* (failed, or was slow) or it was good.
+//! entered it N calls before. It never takes the circuit's lock, and what it costs does not grow
+//! with the calls. A window looks at one rate: a call that settled was *bad* (failed, or was slow)
+//! or it was good.
 //!
 //! # How it works
 //!
 //! Everything that decides is in one word, the *head*:
 //!
-//! | tag | position | bad | last | full |
+//! | tag | position | recent | bad | full |
 //! |---|---|---|---|---|
-//! | the other bits | where the next call goes, below N | bad calls in the window | the call before the position was bad | the ring has gone round |
+//! | the other bits | where the next call goes, below N | a bit for each of the last calls | bad calls in the window | the ring has gone round |
 //!
 //! A call is counted by the one compare-and-swap that moves the head from a state to its successor.
 //! That is its linearization point, so the head's history *is* the order of the calls, and each
 //! call learns what the window held right after itself.
 //!
-//! The ring can't be written in that same instant, so it lags behind by the one bit that the head
-//! remembers as `last`. The rule: **nobody moves the head before that bit is in the ring.** Whoever
-//! finds it missing, because its owner was interrupted, writes it for the owner. So the window never
-//! waits for anybody, and the bit at the position, which is about to be pushed out, is always the
-//! one from the round before.
+//! The ring can't be written in that same instant. It is written in *chunks* of up to eight calls,
+//! which the head collects in `recent` (each call writes over the one of the chunk before). A head
+//! at the beginning of a chunk holds the whole chunk before it, and that chunk may be missing in
+//! the ring. The rule: **nobody moves such a head before the chunk is in the ring.** The call that
+//! completed the chunk writes it at once; whoever finds it missing, because that call was
+//! interrupted, writes it in its place. So the window never waits for anybody, and the ring's bit
+//! at the position, which is about to be pushed out, is always the one from the round before.
 //!
 //! A good call in a full window without a bad one changes nothing at all, so it stores nothing: it
-//! is counted where it reads the head. (All bits of that window are alike; it makes no difference
+//! is counted where it reads the head. (All calls of that window are alike; it makes no difference
 //! where in the ring it stands.)
 //!
 //! [`clear`](CountWindow::clear) is one such move as well, to an empty window with a new tag. The
@@ -35,42 +37,44 @@
 //! Let a thread have read a head *h*, and be held up for as long as you like.
 //!
 //! - *Its move of the head* succeeds only while the head is *h*. What it computed from the ring was
-//!   right for *h*, because the bit at the position of *h* is written only after the head has left *h*.
-//! - *Its write to the ring*, for itself or for another, changes one word of the ring from a value
-//!   *w* that it had read while the head was *h*, and in which the bit was still missing. The head
-//!   can't leave *h* before the bit is there, that is, before the word has changed from *w*. So
+//!   right for *h*, because the chunk at the position of *h* is written only after the head has
+//!   left *h*.
+//! - *Its write to the ring* belongs to a head *h* at the beginning of a chunk, be it the head that
+//!   the thread made or one that it is about to move. It changes one word of the ring from a value
+//!   *w* that is no later than *h*, and in which the chunk before *h* is still missing. The head
+//!   can't leave *h* before that chunk is there, that is, before the word has changed from *w*. So
 //!   either the write succeeds while the head is still *h*, or the word has changed and the write
-//!   fails; and when it fails, the bit has been written, because nothing else writes to the ring
+//!   fails; and when it fails, the chunk has been written, because nothing else writes to the ring
 //!   while the head is *h*.
 //!
-//! That *w* had been read while the head was *h* takes a proof: [`CountWindow::write_for_owner`] reads
-//! the head once more, and an owner's own write uses the word that it had read before its move of
-//! the head succeeded.
+//! That *w* is no later than *h* takes a proof: a helper reads the head once more after it has read
+//! *w* (`CountWindow::write_for_other`), and an owner uses the word that it had read before its
+//! move of the head succeeded.
 //!
 //! Both points rest on a word never coming back to an earlier value meanwhile (ABA), which is what
 //! the tags are for:
 //!
 //! - The head's tag grows by one each time the ring has gone round, and each time the window is
-//!   cleared. It has all the bits that N leaves over: 48 of them with N = 100, 42 with 1,000, 21
-//!   with 2^20. A head comes back after 2^tag of these at the earliest. Those are 2^41 calls or more
-//!   with any N: at 5 ns each, 3 hours (4 years with N = 100); or as many clearings, two million
-//!   with the largest N.
+//!   cleared. It has all the bits that are left over: 41 of them with N = 100, 35 with 1,000, 21
+//!   with 2^20. A head comes back after 2^tag of these at the earliest. Those are 2^41 calls or
+//!   more with any N ([`chunk_of`] sees to it): at 5 ns each, 3 hours (12 days with N = 100); or as
+//!   many clearings, two million with the largest N.
 //! - A word of the ring carries 48 bits that grow by one with every change, so it comes back after
 //!   2^48 changes: 16 days at 5 ns each.
 //!
-//! So the window is exact unless a thread stops for so long between two neighbouring instructions of
+//! So the window is exact unless a thread stops for so long between two neighbouring steps of
 //! `record`, and then goes on when the count is an exact multiple of those periods and the rest of
 //! the word is the same too.
 //!
 //! # Generations
 //!
-//! [`record`](CountWindow::record) asks whether its call is still current *after* it has read the head
-//! that it will move. A circuit that changes its generation first and clears the window then can rely
-//! on this: who has read a head from after the clearing (acquire) sees the new generation and leaves
-//! the window alone; who has read an earlier one comes too late with its move, or moved it before the
-//! clearing, which then swept its call away. Calls of the *new* generation that settle before
-//! `clear` are swept away too, and see what the window held before: the circuit must not let any of
-//! them settle until `clear` is done.
+//! [`record`](CountWindow::record) asks whether its call is still current *after* it has read the
+//! head that it will move. A circuit that changes its generation first and clears the window then
+//! can rely on this: who has read a head from after the clearing (acquire) sees the new generation
+//! and leaves the window alone; who has read an earlier one comes too late with its move, or moved
+//! it before the clearing, which then swept its call away. Calls of the *new* generation that
+//! settle before `clear` are swept away too, and see what the window held before: the circuit must
+//! not let any of them settle until `clear` is done.
 
 use crate::circuit::sync::{AtomicU64, Ordering};
 
@@ -82,10 +86,12 @@ pub(crate) const MAX_SIZE: u32 = 1 << 20;
 /// loom, so that the smallest rings have a second word.)
 const OUTCOMES: u32 = if cfg!(tower_breaker_loom) { 2 } else { 16 };
 
+/// Outcomes in the largest chunk. Chunks spare most calls the write to the ring, which costs as
+/// much as the move of the head; with eight there is little left to spare. (Divides `OUTCOMES`.)
+const MAX_CHUNK: u32 = if cfg!(tower_breaker_loom) { 2 } else { 8 };
+
 const FULL: u64 = 1;
-const LAST: u64 = 1 << LAST_SHIFT;
-const LAST_SHIFT: u32 = 1;
-const BAD_SHIFT: u32 = 2;
+const BAD_SHIFT: u32 = 1;
 
 /// What a window holds. `bad <= settled <= size`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,13 +115,31 @@ pub(crate) struct CountWindow {
     /// The call at `position` is bit `position % OUTCOMES` of word `position / OUTCOMES`.
     ring: Box<[AtomicU64]>,
     size: u32,
-    /// Where the position begins in the head; the tag follows it.
+    /// Calls in a chunk, a power of two, less one.
+    chunk_mask: u32,
+    /// Where the parts of the head begin: `recent`, the position (the tag follows it).
+    recent_shift: u32,
     shift: u32,
     position_mask: u64,
     /// `FULL` and the bits of `bad`: together they tell a clean window.
     clean_mask: u64,
+    /// What takes a head to the next position.
+    step: u64,
     /// What takes a head at the last position to position 0 of the next tag.
     wrap: u64,
+}
+
+/// How many outcomes the head collects for a window whose size has `bad_bits` bits: a power of two,
+/// as large as the head can afford. Beside the chunk it holds `full` (1 bit), `bad` (`bad_bits`),
+/// the position (at most as many) and the tag, and a round has at least 2^(bad_bits - 1) calls. So
+/// with a chunk of 21 - bad_bits or less, 2^tag rounds are 2^41 calls or more. (The largest window,
+/// whose position has one bit less than `bad`, gets there with a chunk of one.)
+const fn chunk_of(bad_bits: u32) -> u32 {
+    match 21 - bad_bits {
+        0 => 1,
+        MAX_CHUNK.. => MAX_CHUNK,
+        affordable => 1 << affordable.ilog2(),
+    }
 }
 
 impl CountWindow {
@@ -127,19 +151,27 @@ impl CountWindow {
             (1..=MAX_SIZE).contains(&size),
             "a count window holds 1 to {MAX_SIZE} calls"
         );
+        Self::with_chunk(size, chunk_of(bits(size)))
+    }
+
+    fn with_chunk(size: u32, chunk: u32) -> Self {
         // `bad` goes up to `size`, the position up to `size - 1`.
-        let bad_bits = u32::BITS - size.leading_zeros();
-        let position_bits = u32::BITS - (size - 1).leading_zeros();
-        let shift = BAD_SHIFT + bad_bits;
+        let bad_bits = bits(size);
+        let position_bits = bits(size - 1);
+        let recent_shift = BAD_SHIFT + bad_bits;
+        let shift = recent_shift + chunk;
         Self {
             head: AtomicU64::new(0),
             ring: (0..size.div_ceil(OUTCOMES))
                 .map(|_| AtomicU64::new(0))
                 .collect(),
             size,
+            chunk_mask: chunk - 1,
+            recent_shift,
             shift,
             position_mask: (1 << position_bits) - 1,
             clean_mask: ((1 << bad_bits) - 1) << BAD_SHIFT | FULL,
+            step: 1 << shift,
             wrap: ((1 << position_bits) - u64::from(size) + 1) << shift,
         }
     }
@@ -150,8 +182,8 @@ impl CountWindow {
     /// the generation changes just then, that may be a window that is about to be cleared: whoever
     /// acts on the figures must make sure of the generation once more.
     ///
-    /// Lock-free: it starts again only where another call was counted meanwhile. `current` is
-    /// asked once per start.
+    /// Lock-free: it starts again only where another call was counted meanwhile. `current` is asked
+    /// once per start.
     #[inline]
     pub(crate) fn record(&self, bad: bool, current: impl Fn() -> bool) -> Recorded {
         match self.enter(bad, current) {
@@ -173,7 +205,7 @@ impl CountWindow {
     pub(crate) fn clear(&self) {
         let mut head = self.head.load(Ordering::Acquire);
         loop {
-            // Else a helper that had stopped could write its bit into the next round.
+            // Else one who had stopped could write its chunk into a later round.
             self.finish(head);
             // Carries into the tag: a new one even if the window is empty, because a call may be
             // about to enter it. All else is 0.
@@ -198,32 +230,36 @@ impl CountWindow {
             if !bad && head & self.clean_mask == FULL {
                 return Some(head);
             }
-            self.finish(head);
-
             let position = self.position(head);
-            let (slot, mask) = self.slot(position);
+            let offset = position & self.chunk_mask;
+            if offset == 0 {
+                self.finish(head);
+            }
+
+            let slot = self.slot(position);
             // Relaxed: if it is of a later head, moving this one fails; it can't be of an earlier
             // round, because that round's write happened before this head.
             let word = slot.load(Ordering::Relaxed);
-            let stored = word & mask != 0;
-            let pushed_out = stored && head & FULL != 0;
+            let pushed_out = word >> (position % OUTCOMES) & head & FULL;
 
-            let step = if position + 1 == self.size {
-                self.wrap
+            let last = position + 1 == self.size;
+            let (step, full) = if last {
+                (self.wrap, FULL)
             } else {
-                1 << self.shift
+                (self.step, 0)
             };
-            let full = u64::from(position + 1 == self.size);
-            let next = (head & !LAST)
+            let bad = u64::from(bad);
+            let recent = self.recent_shift + offset;
+            let next = (head & !(1 << recent))
                 .wrapping_add(step)
-                .wrapping_add(u64::from(bad) << BAD_SHIFT)
-                .wrapping_sub(u64::from(pushed_out) << BAD_SHIFT)
-                | u64::from(bad) << LAST_SHIFT
+                .wrapping_add(bad << BAD_SHIFT)
+                .wrapping_sub(pushed_out << BAD_SHIFT)
+                | bad << recent
                 | full;
             match self.move_head(head, next) {
                 Ok(_) => {
-                    if stored != bad {
-                        write(slot, word, mask);
+                    if last || offset == self.chunk_mask {
+                        self.write(next, slot, word, position);
                     }
                     return Some(next);
                 }
@@ -232,33 +268,70 @@ impl CountWindow {
         }
     }
 
-    /// Makes sure that the last call before `head` is in the ring, as everybody must before moving
-    /// the head. (If the head is no longer `head`, that move fails, and nothing is promised.)
-    #[inline]
+    /// Makes sure that a chunk which ends before `head` is in the ring, as everybody must before
+    /// moving the head. (If the head is no longer `head`, that move fails, and nothing is
+    /// promised.)
+    ///
+    /// Like all that happens once in a chunk, out of line, to spare the calls between registers.
+    #[inline(never)]
     fn finish(&self, head: u64) {
         let position = self.position(head);
         let last = match position.checked_sub(1) {
-            Some(last) => last,
+            Some(last) if position & self.chunk_mask == 0 => last,
+            // In the middle of a chunk.
+            Some(_) => return,
             None if head & FULL != 0 => self.size - 1,
             // Nothing has entered it since it was made or cleared.
             None => return,
         };
-        let (slot, mask) = self.slot(last);
+        let slot = self.slot(last);
         // Acquire: if a later head's owner or helper wrote this word, that head is seen too.
         let word = slot.load(Ordering::Acquire);
-        if (word & mask != 0) != (head & LAST != 0) {
-            self.write_for_owner(head, slot, word, mask);
+        if self.with_recent(head, word, last) != word {
+            self.write_for_other(head, slot, word, last);
         }
     }
 
-    /// The owner of the last call has been interrupted, or is about to write it this moment.
+    /// The call that completed the chunk has been interrupted, or is about to write it this moment.
     #[cold]
-    fn write_for_owner(&self, head: u64, slot: &AtomicU64, word: u64, mask: u64) {
+    fn write_for_other(&self, head: u64, slot: &AtomicU64, word: u64, last: u32) {
         // Relaxed: `word` was read with acquire, so this can't be older than a head that `word` had
         // been written under. Still the same head: then `word` is no later than that head either.
         if self.head.load(Ordering::Relaxed) == head {
-            write(slot, word, mask);
+            self.write(head, slot, word, last);
         }
+    }
+
+    /// Writes the chunk that `head` has collected and that ends at `last`, unless `word` has it, or
+    /// the word has changed: then somebody else has done it. For that reason not the weak exchange,
+    /// which may fail without cause.
+    #[inline(never)]
+    fn write(&self, head: u64, slot: &AtomicU64, word: u64, last: u32) {
+        let written = self.with_recent(head, word, last);
+        if written != word {
+            let changed = written.wrapping_add(1 << OUTCOMES);
+            // Release: see `finish`. The failure tells nothing but that the word has changed; that
+            // whoever reads the next head sees that change as well follows from having read it here
+            // (coherence).
+            let _ = slot.compare_exchange(word, changed, Ordering::Release, Ordering::Relaxed);
+        }
+    }
+
+    /// `word` with the chunk that ends at `last` as `head` has collected it. A last chunk that the
+    /// end of the ring cuts short is filled up with bits that nobody reads.
+    #[inline]
+    fn with_recent(&self, head: u64, word: u64, last: u32) -> u64 {
+        let mask = self.recent_mask();
+        let recent = head >> self.recent_shift & mask;
+        let first = (last & !self.chunk_mask) % OUTCOMES;
+        word & !(mask << first) | recent << first
+    }
+
+    /// As many bits as a chunk has outcomes.
+    #[inline]
+    fn recent_mask(&self) -> u64 {
+        // 2^chunk - 1; a chunk is at most half a word.
+        (2 << self.chunk_mask) - 1
     }
 
     #[inline]
@@ -287,22 +360,16 @@ impl CountWindow {
         ((head >> self.shift) & self.position_mask) as u32
     }
 
-    /// The word of the ring for a position, and its bit there.
+    /// The word of the ring that holds a position.
     #[inline]
-    fn slot(&self, position: u32) -> (&AtomicU64, u64) {
-        let word = &self.ring[(position / OUTCOMES) as usize];
-        (word, 1 << (position % OUTCOMES))
+    fn slot(&self, position: u32) -> &AtomicU64 {
+        &self.ring[(position / OUTCOMES) as usize]
     }
 }
 
-/// Turns a bit of `word` over, unless the word has changed: then somebody else has done it. For that
-/// reason not the weak exchange, which may fail without cause.
-#[inline]
-fn write(slot: &AtomicU64, word: u64, mask: u64) {
-    let changed = (word ^ mask).wrapping_add(1 << OUTCOMES);
-    // Release: see `finish`. The failure tells nothing but that the word has changed; that whoever
-    // reads the next head sees that change as well follows from having read it here (coherence).
-    let _ = slot.compare_exchange(word, changed, Ordering::Release, Ordering::Relaxed);
+/// The bits that numbers up to `largest` take.
+const fn bits(largest: u32) -> u32 {
+    u32::BITS - largest.leading_zeros()
 }
 
 #[cfg(all(test, tower_breaker_loom))]

@@ -1,5 +1,6 @@
 //! All interleavings, and all stale reads that the memory model allows, of a few threads on the
-//! smallest windows. A word of the ring holds two outcomes here, so three calls need a second one.
+//! smallest windows, with chunks of one and of two. A word of the ring holds two outcomes here, so
+//! three calls need a second one.
 
 use super::*;
 use loom::{sync::Arc, thread};
@@ -82,10 +83,25 @@ fn explore(
     before: &'static [Step],
     threads: &'static [&'static [Step]],
 ) {
+    let preemptions = preemptions.into();
+    explore_chunks(preemptions, size, 1, before, threads);
+    // A window of one never collects more than that.
+    if size > 1 {
+        explore_chunks(preemptions, size, 2, before, threads);
+    }
+}
+
+fn explore_chunks(
+    preemptions: Option<usize>,
+    size: u32,
+    chunk: u32,
+    before: &'static [Step],
+    threads: &'static [&'static [Step]],
+) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = preemptions.into();
+    model.preemption_bound = preemptions;
     model.check(move || {
-        let window = Arc::new(CountWindow::new(size));
+        let window = Arc::new(CountWindow::with_chunk(size, chunk));
         let mut calls = VecDeque::new();
         for step in before {
             assert_eq!(step.run(&window), step.run_naively(size, &mut calls));
@@ -129,14 +145,14 @@ fn loom_two_calls_on_every_small_window() {
 
 #[test]
 fn loom_two_threads_go_round_a_window_of_one() {
-    explore(None, 1, &[], &[&[Bad, Good], &[Good, Bad]]);
-    explore(None, 1, &[Bad], &[&[Good, Bad], &[Bad, Good]]);
+    explore(4, 1, &[], &[&[Bad, Good], &[Good, Bad]]);
+    explore(4, 1, &[Bad], &[&[Good, Bad], &[Bad, Good]]);
 }
 
 #[test]
 fn loom_two_threads_go_round_a_window_of_two() {
-    explore(None, 2, &[Bad], &[&[Bad, Good], &[Good, Bad]]);
-    explore(None, 2, &[Bad, Good], &[&[Good, Bad], &[Bad, Bad]]);
+    explore(4, 2, &[Bad], &[&[Bad, Good], &[Good, Bad]]);
+    explore(4, 2, &[Bad, Good], &[&[Good, Bad], &[Bad, Bad]]);
 }
 
 #[test]
@@ -159,8 +175,12 @@ fn loom_a_reader_sees_the_order_too() {
 
 /// One may be held up before its write, another while it helps, and the third goes on.
 #[test]
-fn loom_a_stalled_helper_harms_no_later_round() {
+fn loom_a_stalled_helper_harms_no_later_round_of_one() {
     explore(2, 1, &[Good], &[&[Bad, Good], &[Bad], &[Bad]]);
+}
+
+#[test]
+fn loom_a_stalled_helper_harms_no_later_round_of_two() {
     explore(2, 2, &[Good, Good], &[&[Bad], &[Bad], &[Good, Good]]);
 }
 
@@ -173,10 +193,25 @@ fn explore_clear(
     old: &'static [&'static [bool]],
     new: &'static [Step],
 ) {
+    let preemptions = preemptions.into();
+    explore_clear_chunks(preemptions, size, 1, before, old, new);
+    if size > 1 {
+        explore_clear_chunks(preemptions, size, 2, before, old, new);
+    }
+}
+
+fn explore_clear_chunks(
+    preemptions: Option<usize>,
+    size: u32,
+    chunk: u32,
+    before: &'static [Step],
+    old: &'static [&'static [bool]],
+    new: &'static [Step],
+) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = preemptions.into();
+    model.preemption_bound = preemptions;
     model.check(move || {
-        let window = Arc::new(CountWindow::new(size));
+        let window = Arc::new(CountWindow::with_chunk(size, chunk));
         let generation = Arc::new(AtomicU64::new(0));
         let mut calls = VecDeque::new();
         for step in before {
@@ -229,7 +264,7 @@ fn explore_clear(
 fn loom_a_late_call_never_follows_the_clearing() {
     for size in 1..=3 {
         for before in [&[][..], &[Good, Good, Good], &[Bad, Good, Bad]] {
-            explore_clear(None, size, before, &[&[true, false]], &[Bad, Good, Bad]);
+            explore_clear(4, size, before, &[&[true, false]], &[Bad, Good, Bad]);
         }
     }
 }

@@ -56,7 +56,10 @@ fn kept(bad: u64, settled: u64) -> Recorded {
 
 /// A window whose tags are `left` steps before they overflow.
 fn about_to_overflow(size: u32, left: u64) -> CountWindow {
-    let mut window = CountWindow::new(size);
+    overflowing(CountWindow::new(size), left)
+}
+
+fn overflowing(mut window: CountWindow, left: u64) -> CountWindow {
     let tag_shift = window.shift + window.position_mask.count_ones();
     window.head = AtomicU64::new(left.wrapping_neg() << tag_shift);
     for word in &mut window.ring {
@@ -145,10 +148,21 @@ fn b1_a_window_beyond_the_largest_is_refused() {
 
 #[test]
 fn the_tag_has_the_bits_that_the_docs_say() {
-    for (size, bits) in [(1, 61), (100, 48), (1_000, 42), (MAX_SIZE, 21)] {
+    for (size, bits) in [
+        (1, 54),
+        (100, 41),
+        (1_000, 35),
+        (65_535, 27),
+        (MAX_SIZE, 21),
+    ] {
         let window = CountWindow::new(size);
         let tag_shift = window.shift + window.position_mask.count_ones();
         assert_eq!(u64::BITS - tag_shift, bits, "size {size}");
+    }
+    for size in 1..=MAX_SIZE {
+        let (bad_bits, position_bits) = (bits(size), bits(size - 1));
+        let tag_bits = 63 - bad_bits - chunk_of(bad_bits) - position_bits;
+        assert!(u64::from(size) << tag_bits >= 1 << 41, "size {size}");
     }
 }
 
@@ -183,25 +197,26 @@ fn b1_any_size_holds_just_so_many() {
 
 /// A write to the ring that a thread has computed and not yet done.
 struct Stalled {
+    head: u64,
     position: u32,
     word: u64,
-    mask: u64,
 }
 
 /// Counts a call whose owner (or helper: they would do the same write) stops right before it writes
-/// to the ring.
+/// to the ring, if it has to.
 fn record_and_stall(window: &CountWindow, bad: bool, stalled: &mut Vec<Stalled>) -> Recorded {
     let head = window.head.load(Ordering::Relaxed);
     window.finish(head);
     let position = window.position(head);
-    let (slot, mask) = window.slot(position);
+    let slot = window.slot(position);
     let word = slot.load(Ordering::Relaxed);
     let recorded = window.record(bad, || true);
     if slot.swap(word, Ordering::Relaxed) != word {
+        let head = window.head.load(Ordering::Relaxed);
         stalled.push(Stalled {
+            head,
             position,
             word,
-            mask,
         });
     }
     recorded
@@ -237,10 +252,12 @@ proptest! {
     #[test]
     fn b6_the_window_equals_a_list(
         size in prop_oneof![1_u32..6, 1_u32..70, Just(256_u32)],
+        chunk in prop::sample::select(vec![1_u32, 2, 4, 8]),
         left in 1_u64..20,
         steps in steps(),
     ) {
-        let window = about_to_overflow(size, left);
+        // Also the small chunks of the large windows.
+        let window = overflowing(CountWindow::with_chunk(size, chunk), left);
         let mut naive = Naive::new(size);
         let mut stalled = Vec::new();
         for step in steps {
@@ -261,9 +278,9 @@ proptest! {
                 }
                 Step::Resume(index) => {
                     if !stalled.is_empty() {
-                        let Stalled { position, word, mask } =
+                        let Stalled { head, position, word } =
                             stalled.swap_remove(index.index(stalled.len()));
-                        write(window.slot(position).0, word, mask);
+                        window.write(head, window.slot(position), word, position);
                     }
                 }
                 Step::Late(bad) => {
@@ -290,7 +307,8 @@ proptest! {
         let window = CountWindow::new(size);
         let naive = RefCell::new(Naive::new(size));
         for bad in before {
-            prop_assert_eq!(window.record(bad, || true), Recorded::Kept(naive.borrow_mut().record(bad)));
+            let expected = Recorded::Kept(naive.borrow_mut().record(bad));
+            prop_assert_eq!(window.record(bad, || true), expected);
         }
         let first = naive.borrow().counts();
 
@@ -426,6 +444,10 @@ fn b6_threads_agree_on_one_order_that_a_list_confirms() {
             let tag = head >> window.shift >> position_bits;
             (tag, window.position(head), head & FULL != 0)
         };
+        let last = |head: u64| {
+            let position = window.position(head).checked_sub(1).unwrap_or(size - 1);
+            head >> (window.recent_shift + (position & window.chunk_mask)) & 1 != 0
+        };
         let after = |(tag, position, full): (u64, u32, bool)| {
             if position + 1 == size {
                 (tag + 1, 0, true)
@@ -452,7 +474,7 @@ fn b6_threads_agree_on_one_order_that_a_list_confirms() {
             assert_eq!(window.held(head), expected, "size {size}, at {at:?}");
             for seen in same {
                 assert_eq!(seen.head, head);
-                assert_eq!(seen.bad, head & LAST != 0);
+                assert_eq!(seen.bad, last(head));
                 assert_eq!(seen.generation, generation, "size {size}, at {at:?}");
             }
             // One of them made this head. The others read it, which is right in a clean window.
