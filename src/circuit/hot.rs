@@ -2,261 +2,210 @@
 //!
 //! A healthy call reads the state word, and settles in the window and the run with one access to
 //! each. It takes no lock and allocates nothing. Whatever is rare (a change of state, a half-open
-//! turn, the next step of the window) is done under the circuit's lock, in
+//! turn, the next step of the window, another configuration) is done under the circuit's lock, in
 //! [`Machine`](super::machine::Machine), which publishes its results here.
 
+use std::{sync::OnceLock, time::Duration};
+
+#[cfg(feature = "latency")]
+use super::latency::Latencies;
 use super::{
     clock::nanos,
-    config::{CircuitBreakerConfig, OnCancel, Record},
-    machine::{Cause, Rings},
+    config::{CircuitBreakerConfig, OnCancel},
     outcome::Outcome,
+    plan::Plan,
     run::Run,
-    state::{CircuitState, TripReason},
+    running::Running,
+    state::TripReason,
     sync::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
-    window::{RateRule, Window},
+    tallies::Tallies,
+    window::{Rate, Select},
     word::Word,
 };
 
 #[derive(Debug)]
 pub(super) struct Hot {
-    state: State,
+    settings: Settings,
     run: Run,
     /// Calls that failed, and calls that were slow.
-    pub(super) errors: Option<Rate>,
-    pub(super) slow: Option<Rate>,
-    /// A call that takes so long is slow.
-    slow_after: u64,
-    /// Which readings of the clock the configuration needs.
-    reads_start: bool,
-    reads_end: bool,
-    /// Whether settled calls are counted by the tallies, because no window counts them for good.
-    tallies_good: bool,
-    tallies_bad: bool,
-    pub(super) records_all: bool,
+    pub(super) errors: Rate,
+    pub(super) slow: Rate,
+    pub(super) running: Running,
     pub(super) tallies: Tallies,
+    /// Made when latencies are first recorded.
     #[cfg(feature = "latency")]
-    pub(super) latencies: Option<super::latency::Latencies>,
-    pub(super) config: CircuitBreakerConfig,
+    pub(super) latencies: OnceLock<Latencies>,
 }
 
 /// On a cache line of its own: every call reads it, and hardly anything writes it.
 #[derive(Debug)]
 #[repr(align(64))]
-struct State {
+struct Settings {
     word: AtomicU64,
+    plan: AtomicU64,
     /// When an open circuit is due for a probe.
     until: AtomicU64,
-}
-
-#[derive(Debug)]
-pub(super) struct Rate {
-    pub(super) window: Window,
-    rule: RateRule,
-}
-
-/// Counters of what no window counts.
-#[derive(Debug)]
-pub(super) struct Tallies {
-    /// Calls that were admitted; kept with [`Record::All`].
-    pub(super) admitted: AtomicU64,
-    /// Settled calls that were late, or probes, or of a circuit without a window.
-    pub(super) good: AtomicU64,
-    pub(super) bad: AtomicU64,
-    pub(super) ignored: AtomicU64,
-    pub(super) rejected: AtomicU64,
-    pub(super) cancelled: AtomicU64,
-    pub(super) timed_out: AtomicU64,
-    pub(super) slow: AtomicU64,
-    /// Moments, `NEVER` at first.
-    pub(super) last_success: AtomicU64,
-    pub(super) last_failure: AtomicU64,
+    /// When an admission has to look at the rules, because time has passed.
+    look_at: AtomicU64,
+    /// A call that takes so long is slow; `NEVER`: none is.
+    slow_after: AtomicU64,
+    /// The deadline of a call; `NEVER`: none.
+    timeout: AtomicU64,
+    /// A call that is dropped after so long failed; `NEVER`: it is ignored.
+    cancelled_after: AtomicU64,
 }
 
 /// A moment that no clock reaches.
 pub(super) const NEVER: u64 = u64::MAX;
 
-impl Tallies {
-    fn new() -> Self {
-        let zero = || AtomicU64::new(0);
-        Self {
-            admitted: zero(),
-            good: zero(),
-            bad: zero(),
-            ignored: zero(),
-            rejected: zero(),
-            cancelled: zero(),
-            timed_out: zero(),
-            slow: zero(),
-            last_success: AtomicU64::new(NEVER),
-            last_failure: AtomicU64::new(NEVER),
-        }
-    }
-
-    /// Counts one. Relaxed: a count orders nothing else.
-    pub(super) fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn settled(&self, bad: bool) {
-        Self::count(if bad { &self.bad } else { &self.good });
-    }
-
-    /// Remembers when a call of the present generation settled.
-    pub(super) fn last(&self, outcome: Outcome, now: u64) {
-        match outcome {
-            Outcome::Success => self.last_success.store(now, Relaxed),
-            Outcome::Failure { .. } => self.last_failure.store(now, Relaxed),
-            Outcome::Ignored => {}
-        }
-    }
-
-    pub(super) fn cause(&self, cause: Cause) {
-        match cause {
-            Cause::Answered => {}
-            Cause::TimedOut => Self::count(&self.timed_out),
-            Cause::Cancelled => Self::count(&self.cancelled),
-        }
-    }
+/// How a call ended, as far as the rules are concerned.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) now: u64,
+    pub(super) ran: u64,
+    pub(super) bad: bool,
 }
 
+/// The call is of another generation or shape, and is not counted yet.
+#[derive(Debug)]
+pub(super) struct Missed;
+
 impl Hot {
-    pub(super) fn new(config: CircuitBreakerConfig) -> (Self, Rings) {
-        let records_all = config.record == Record::All;
-        let rate = |percentage, wanted: bool| {
-            let period = nanos(config.monitoring_period);
-            let rule = RateRule::new(percentage, config.volume_threshold);
-            let make = || {
-                let (window, ring) = Window::new(config.window, period);
-                (Rate { window, rule }, ring)
-            };
-            let (rate, ring) = (wanted || percentage.is_some()).then(make).unzip();
-            (rate, ring.flatten())
-        };
-        let is_slow = config.slow_call_duration.is_some();
-        let (errors, errors_ring) = rate(config.error_threshold_percentage, records_all);
-        let (slow, slow_ring) = rate(config.slow_call_percentage, records_all && is_slow);
-        let window = errors.as_ref().map(|rate: &Rate| &rate.window);
-        let errors_in_time = window.is_some_and(Window::keeps_totals);
-        let hot = Self {
-            state: State {
-                word: AtomicU64::new(Word::new(CircuitState::Closed, None, 0).0),
-                until: AtomicU64::new(0),
+    /// Not to be used before it is [configured](Self::configure) and a word published.
+    pub(super) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        let never = || AtomicU64::new(NEVER);
+        Self {
+            settings: Settings {
+                word: zero(),
+                plan: zero(),
+                until: zero(),
+                look_at: zero(),
+                slow_after: never(),
+                timeout: never(),
+                cancelled_after: never(),
             },
-            run: Run::new(config.failure_threshold),
-            slow_after: config.slow_call_duration.map_or(NEVER, nanos),
-            reads_start: records_all || is_slow || config.on_cancel != OnCancel::Ignore,
-            reads_end: records_all || is_slow || errors_in_time,
-            tallies_good: records_all && !errors_in_time,
-            tallies_bad: !errors_in_time,
-            errors,
-            slow,
-            records_all,
+            run: Run::new(),
+            errors: Rate::new(),
+            slow: Rate::new(),
+            running: Running::new(),
             tallies: Tallies::new(),
             #[cfg(feature = "latency")]
-            latencies: records_all.then(super::latency::Latencies::new),
-            config,
-        };
-        (
-            hot,
-            Rings {
-                errors: errors_ring,
-                slow: slow_ring,
-            },
-        )
+            latencies: OnceLock::new(),
+        }
     }
 
     #[inline]
     pub(super) fn word(&self) -> Word {
         // Acquire: what was prepared for a generation is seen by those who see the generation.
-        Word(self.state.word.load(Acquire))
+        Word(self.settings.word.load(Acquire))
     }
 
     #[inline]
-    pub(super) fn reads_start(&self) -> bool {
-        self.reads_start
-    }
-
-    #[inline]
-    pub(super) fn reads_end(&self) -> bool {
-        self.reads_end
+    pub(super) fn plan(&self) -> Plan {
+        // Relaxed: a call that is recorded by the plan of another shape finds itself not current.
+        Plan::from_bits(self.settings.plan.load(Relaxed))
     }
 
     /// When an open circuit is due for a probe.
     pub(super) fn until(&self) -> u64 {
-        self.state.until.load(Relaxed)
+        self.settings.until.load(Relaxed)
+    }
+
+    /// When an admission has to look at the rules.
+    #[inline]
+    pub(super) fn look_at(&self) -> u64 {
+        // Relaxed: like the clock, which may have been read a moment before.
+        self.settings.look_at.load(Relaxed)
     }
 
     pub(super) fn is_slow(&self, ran: u64) -> bool {
-        ran >= self.slow_after
+        let slow_after = self.settings.slow_after.load(Relaxed);
+        slow_after != NEVER && ran >= slow_after
     }
 
-    /// Counts how a call ended that was admitted in `word`, a state that admits all. Returns the
-    /// rule that says open, if one does. `turn` turns the windows on to `now`.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        let timeout = self.settings.timeout.load(Relaxed);
+        (timeout != NEVER).then(|| Duration::from_nanos(timeout))
+    }
+
+    /// How a call is judged that is dropped after so long.
+    pub(super) fn cancelled(&self, ran: impl FnOnce() -> u64) -> Outcome {
+        match self.settings.cancelled_after.load(Relaxed) {
+            NEVER => Outcome::Ignored,
+            least if ran() >= least => Outcome::FAILURE,
+            _ => Outcome::Ignored,
+        }
+    }
+
+    /// Counts how a call ended that was admitted in `word`, a state whose calls are recorded.
+    /// Returns the rule that says open, if one does. `turn` turns the windows on to now.
     #[inline]
     pub(super) fn settle(
         &self,
         word: Word,
-        now: u64,
-        ran: u64,
-        bad: bool,
+        plan: Plan,
+        end: End,
         turn: impl Fn(),
-    ) -> Option<TripReason> {
-        let is_current = || self.word() == word;
+    ) -> Result<Option<TripReason>, Missed> {
+        let is_current = || self.word().carried() == word;
         let mut broken = None;
-        if let Some(errors) = &self.errors {
-            let Some(counts) = errors.window.record(bad, now, is_current, &turn) else {
-                self.settle_late(ran, bad);
-                return None;
-            };
-            if errors.rule.is_broken_by(counts) {
+        let errors = plan.errors();
+        if errors != Select::None {
+            let recorded = self
+                .errors
+                .record(errors, end.bad, end.now, is_current, &turn);
+            if self.errors.is_broken_by(recorded.ok_or(Missed)?) {
                 broken = Some(TripReason::ErrorRate);
             }
         }
-        if bad {
-            if self.tallies_bad {
-                Tallies::count(&self.tallies.bad);
-            }
-        } else if self.tallies_good {
-            Tallies::count(&self.tallies.good);
+        if plan.tallies(end.bad) {
+            self.tallies.settled(end.bad);
         }
-        if self.slow_after != NEVER
-            && let Some(reason) = self.settle_slow(word, now, ran, turn)
+        if plan.knows_slow()
+            && let Some(reason) = self.settle_slow(word, plan, end, turn)
         {
             broken = broken.or(Some(reason));
         }
-        if bad {
+        if end.bad {
             // A run outranks the rates, because it is the plainest news.
             if self.run.failure(word.generation()) {
                 broken = Some(TripReason::ConsecutiveFailures);
             }
             if is_current() {
-                self.tallies.last_failure.store(now, Relaxed);
+                self.tallies.last_failure.store(end.now, Relaxed);
             }
         } else {
             self.run.success(word.generation());
-            if self.records_all {
-                self.tallies.last_success.store(now, Relaxed);
+            if plan.records_all() {
+                self.tallies.last_success.store(end.now, Relaxed);
             }
         }
-        broken
+        Ok(broken)
     }
 
-    fn settle_slow(&self, word: Word, now: u64, ran: u64, turn: impl Fn()) -> Option<TripReason> {
-        let is_slow = self.is_slow(ran);
+    fn settle_slow(&self, word: Word, plan: Plan, end: End, turn: impl Fn()) -> Option<TripReason> {
+        let is_slow = self.is_slow(end.ran);
         if is_slow {
             Tallies::count(&self.tallies.slow);
         }
-        let slow = self.slow.as_ref()?;
-        let is_current = || self.word() == word;
-        let counts = slow.window.record(is_slow, now, is_current, turn)?;
-        slow.rule
-            .is_broken_by(counts)
-            .then_some(TripReason::SlowCalls)
+        if end.now >= self.running.due() {
+            turn();
+        }
+        let is_current = || self.word().carried() == word;
+        // If it is not current any more, what this window holds has just been cleared away.
+        let mut counts = self
+            .slow
+            .record(plan.slow(), is_slow, end.now, is_current, turn)?;
+        counts.bad += self.running.overdue(word.cohort());
+        let broken = self.slow.is_broken_by(counts);
+        broken.then_some(TripReason::SlowCalls)
     }
 
+    /// Counts a call that is too late to move anything else.
     #[cold]
     pub(super) fn settle_late(&self, ran: u64, bad: bool) {
         self.tallies.settled(bad);
@@ -269,7 +218,7 @@ impl Hot {
     #[inline]
     pub(super) fn took(&self, ran: u64) {
         #[cfg(feature = "latency")]
-        if let Some(latencies) = &self.latencies {
+        if let Some(latencies) = self.latencies.get() {
             latencies.record(ran);
         }
         #[cfg(not(feature = "latency"))]
@@ -278,17 +227,57 @@ impl Hot {
 
     // ===== for the machine, under the lock =====
 
-    /// Begins a state, and with `clear` its window anew.
-    pub(super) fn publish(&self, word: Word, until: u64, rings: Option<&mut Rings>) {
-        let before = self.word();
-        self.state.until.store(until, Relaxed);
-        if let Some(rings) = rings {
-            // Nobody is admitted or recorded while what they would be recorded in is emptied.
-            self.state.word.store(before.changing().0, Release);
-            rings.each(self, Window::clear);
-            self.run.begin(word.generation());
+    /// Takes over what a call may find changed at any moment.
+    pub(super) fn configure(&self, config: &CircuitBreakerConfig, plan: Plan, generation: u64) {
+        let volume = config.volume_threshold;
+        self.errors
+            .set_rule(config.error_threshold_percentage, volume);
+        self.slow.set_rule(config.slow_call_percentage, volume);
+        self.run.set_threshold(config.failure_threshold, generation);
+        let set = |setting: &AtomicU64, value: Option<Duration>| {
+            // A time that is too long to be counted is none that ends.
+            setting.store(value.map_or(NEVER, nanos), Relaxed);
+        };
+        set(&self.settings.slow_after, config.slow_call_duration);
+        set(&self.settings.timeout, config.timeout);
+        let cancelled_after = match config.on_cancel {
+            OnCancel::Ignore => None,
+            OnCancel::FailAfter(least) => Some(least),
+        };
+        set(&self.settings.cancelled_after, cancelled_after);
+        #[cfg(feature = "latency")]
+        if plan.records_all() {
+            self.latencies.get_or_init(Latencies::new);
         }
+        self.settings.plan.store(plan.bits(), Relaxed);
+        // A rule may have become true.
+        self.set_look_at(0);
+    }
+
+    /// From here on to `publish` nobody is admitted, and nobody recorded.
+    pub(super) fn suspend(&self) {
+        // Release, because the windows are changed after this: see `TimeWindow::record`, which reads
+        // this after the window.
+        let suspended = self.word().changing();
+        self.settings.word.store(suspended.0, Release);
+    }
+
+    pub(super) fn publish(&self, word: Word, until: u64) {
+        self.settings.until.store(until, Relaxed);
         // Release: see `word`.
-        self.state.word.store(word.0, Release);
+        self.settings.word.store(word.0, Release);
+    }
+
+    pub(super) fn set_until(&self, until: u64) {
+        self.settings.until.store(until, Relaxed);
+    }
+
+    pub(super) fn set_look_at(&self, look_at: u64) {
+        self.settings.look_at.store(look_at, Relaxed);
+    }
+
+    /// Begins the run of a generation. Called before that is published.
+    pub(super) fn begin_run(&self, generation: u64) {
+        self.run.begin(generation);
     }
 }

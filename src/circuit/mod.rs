@@ -65,10 +65,13 @@ mod machine;
 mod metrics;
 mod outcome;
 mod permit;
+mod plan;
 mod run;
+mod running;
 mod shared;
 mod state;
 mod sync;
+mod tallies;
 mod waiters;
 mod window;
 #[cfg(feature = "serde")]
@@ -155,6 +158,20 @@ impl Circuit {
             .with(|machine, hot, now| machine.disable(hot, now));
     }
 
+    /// Goes on with another configuration, in place and at once: calls in flight settle by it, and
+    /// whoever waits looks again.
+    ///
+    /// What the windows hold stays, unless they are to be over another time or number of calls; then
+    /// they begin anew. The run of failures, the state and the totals stay in any case. An open
+    /// circuit waits as long as it would with the new `reset_timeout` and `reset_backoff`, counted
+    /// from when it opened. Calls in flight while `slow_call_duration` is changed count as slow only
+    /// when they have settled. While [`Record::Rules`] holds, totals that it does not keep stand
+    /// still.
+    pub fn reconfigure(&self, config: CircuitBreakerConfig) {
+        self.shared
+            .with(|machine, hot, now| machine.reconfigure(hot, now, config));
+    }
+
     /// The state. A change that is due by time shows once a call has brought it about; see
     /// [`is_available`](Self::is_available).
     pub fn state(&self) -> CircuitState {
@@ -183,7 +200,7 @@ impl Circuit {
 
     /// The configuration.
     pub fn config(&self) -> CircuitBreakerConfig {
-        self.shared.hot.config.clone()
+        self.shared.config()
     }
 
     /// Calls `listener` at every change of state, in order, from whatever thread brings it about
@@ -237,7 +254,7 @@ impl Circuit {
 
     /// Counts a call that is rejected without being asked for anew.
     pub(crate) fn count_rejection(&self) {
-        hot::Tallies::count(&self.shared.hot.tallies.rejected);
+        tallies::Tallies::count(&self.shared.hot.tallies.rejected);
     }
 
     /// Rejects a call without asking anew.

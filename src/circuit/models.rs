@@ -298,7 +298,8 @@ impl Turned {
 #[test]
 fn loom_a_window_loses_nothing_while_it_turns() {
     explore(|| {
-        let (window, ring) = TimeWindow::new(300);
+        let window = TimeWindow::new();
+        let ring = window.begin(300, 0);
         let turned = Arc::new(Turned {
             window,
             ring: sync::Mutex::new(ring),

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    config::OnCancel,
+    clock::nanos,
     hot::NEVER,
     machine::{Cause, Settlement},
     outcome::Outcome,
@@ -14,7 +14,7 @@ use super::{
 };
 
 /// An admitted call. It is settled exactly once: by one of its methods, or by being dropped,
-/// which means that the call was cancelled (see [`OnCancel`]).
+/// which means that the call was cancelled (see [`OnCancel`](super::OnCancel)).
 ///
 /// A permit belongs to the state in which it was admitted. Settled after a change of state, it
 /// counts in the lifetime totals and moves nothing else.
@@ -108,7 +108,7 @@ impl Permit {
     /// read that.
     pub(crate) fn timeout(&self) -> Option<(Duration, Duration)> {
         let circuit = self.circuit.as_ref()?;
-        let timeout = circuit.hot.config.timeout?;
+        let timeout = circuit.hot.timeout()?;
         Some((timeout, self.elapsed(circuit)))
     }
 
@@ -130,10 +130,8 @@ impl Permit {
     #[cold]
     fn cancel(&mut self) {
         let Some(circuit) = &self.circuit else { return };
-        let outcome = match circuit.hot.config.on_cancel {
-            OnCancel::FailAfter(least) if self.elapsed(circuit) >= least => Outcome::FAILURE,
-            OnCancel::FailAfter(_) | OnCancel::Ignore => Outcome::Ignored,
-        };
+        let ran = || nanos(self.elapsed(circuit));
+        let outcome = circuit.hot.cancelled(ran);
         self.finish(outcome, Cause::Cancelled);
     }
 }
@@ -205,7 +203,8 @@ impl fmt::Display for Open {
         f.write_str(match self.state {
             CircuitState::HalfOpen => "circuit is half-open and its probes are out",
             CircuitState::Open | CircuitState::ForcedOpen => "circuit is open",
-            CircuitState::Closed | CircuitState::Disabled => "circuit was open",
+            CircuitState::Closed => "circuit has just closed and does not admit all calls yet",
+            CircuitState::Disabled => "circuit was open",
         })?;
         if let Some(reason) = self.reason {
             write!(f, " ({reason})")?;

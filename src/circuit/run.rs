@@ -14,25 +14,31 @@ use super::sync::{AtomicU64, Ordering::Relaxed};
 pub(super) struct Run {
     word: AtomicU64,
     /// 0: the rule is off.
-    threshold: u32,
+    threshold: AtomicU64,
 }
 
 const COUNT: u64 = u32::MAX as u64;
 
 impl Run {
-    pub(super) fn new(threshold: Option<u32>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             word: AtomicU64::new(0),
-            threshold: threshold.unwrap_or(0),
+            threshold: AtomicU64::new(0),
+        }
+    }
+
+    /// Switched off, it forgets the run of this generation.
+    pub(super) fn set_threshold(&self, threshold: Option<u32>, generation: u64) {
+        let threshold = threshold.map_or(0, u64::from);
+        self.threshold.store(threshold, Relaxed);
+        if threshold == 0 {
+            self.begin(generation);
         }
     }
 
     /// A success ends the run.
     #[inline]
     pub(super) fn success(&self, generation: u64) {
-        if self.threshold == 0 {
-            return;
-        }
         let seen = self.word.load(Relaxed);
         if seen & COUNT != 0 {
             self.end(seen, generation);
@@ -55,7 +61,8 @@ impl Run {
     /// A failure prolongs it. True if that reached the threshold.
     #[inline]
     pub(super) fn failure(&self, generation: u64) -> bool {
-        if self.threshold == 0 {
+        let threshold = self.threshold.load(Relaxed);
+        if threshold == 0 {
             return false;
         }
         let mut seen = self.word.load(Relaxed);
@@ -65,7 +72,7 @@ impl Run {
                 .word
                 .compare_exchange_weak(seen, seen + 1, Relaxed, Relaxed)
             {
-                Ok(_) => return (seen & COUNT) + 1 >= u64::from(self.threshold),
+                Ok(_) => return (seen & COUNT) + 1 >= threshold,
                 Err(now) => seen = now,
             }
         }

@@ -6,17 +6,20 @@ use super::{
     clock::{Clock, Timeline},
     config::CircuitBreakerConfig,
     events::{Audience, Event, contain},
-    hot::{Hot, NEVER, Tallies},
+    hot::{End, Hot, Missed, NEVER},
     machine::{Lease, Machine, Settlement},
     metrics::{CircuitBreakerMetrics, Latency},
     outcome::Outcome,
     permit::{Rejection, Ticket},
+    plan::Plan,
     state::TripReason,
     sync::{
-        Mutex, MutexGuard,
+        AtomicU64, Mutex, MutexGuard,
         Ordering::{Acquire, Relaxed},
     },
+    tallies::Tallies,
     waiters::WaiterId,
+    window::Select,
     word::Word,
 };
 
@@ -38,11 +41,12 @@ pub(crate) enum Readiness {
 
 impl Shared {
     pub(super) fn new(config: CircuitBreakerConfig, clock: Option<Box<dyn Clock>>) -> Self {
-        let (hot, rings) = Hot::new(config);
+        let hot = Hot::new();
+        let machine = Machine::new(config, &hot);
         Self {
             hot,
             timeline: Timeline::new(clock),
-            machine: Mutex::new(Machine::new(rings)),
+            machine: Mutex::new(machine),
             audience: Audience::default(),
         }
     }
@@ -62,15 +66,13 @@ impl Shared {
         } else {
             self.admit_slowly(word, lease)?
         };
-        if self.hot.records_all {
-            Tallies::count(&self.hot.tallies.admitted);
+        if word.is_bare() {
+            return Ok(Ticket {
+                word,
+                started: NEVER,
+            });
         }
-        let started = if self.hot.reads_start() {
-            self.now()
-        } else {
-            NEVER
-        };
-        Ok(Ticket { word, started })
+        self.begin(word, lease)
     }
 
     #[cold]
@@ -81,6 +83,45 @@ impl Shared {
             return Err(rejection);
         }
         self.with(|machine, hot, now| machine.admit(hot, now, lease))
+    }
+
+    /// Records what is to be known of a call that was admitted.
+    #[inline]
+    fn begin(&self, mut word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
+        let mut started = NEVER;
+        if word.is_timed() {
+            started = self.now();
+            if word.is_watched() && word.is_recorded() {
+                if started >= self.hot.look_at() {
+                    word = self.look(word, lease)?;
+                }
+                self.watch(word, started);
+            }
+        }
+        if word.is_counted() {
+            Tallies::count(&self.hot.tallies.admitted);
+        }
+        Ok(Ticket { word, started })
+    }
+
+    /// Looks at the rules because time has passed, and admits the call anew if the circuit is no
+    /// longer what it was.
+    #[cold]
+    fn look(&self, word: Word, lease: &mut Option<Lease>) -> Result<Word, Rejection> {
+        self.with(|machine, hot, now| machine.look(hot, now, word));
+        let present = self.hot.word();
+        if present.carried() == word {
+            return Ok(word);
+        }
+        self.admit_slowly(present, lease)
+    }
+
+    #[inline]
+    fn watch(&self, word: Word, started: u64) {
+        if word.is_watched() && word.is_recorded() {
+            let turn = || self.turn(started);
+            self.hot.running.enter(word.cohort(), started, turn);
+        }
     }
 
     /// The rejection by a circuit that is open and not yet due for a probe, without the lock.
@@ -139,10 +180,10 @@ impl Shared {
             return Err(Some(Duration::from_nanos(rejection.wait)));
         }
         let (now, machine) = (self.now(), self.lock());
-        if machine.is_available(&self.hot, now) {
+        if machine.is_available(now) {
             Ok(())
         } else {
-            Err(machine.retry_after(&self.hot, now))
+            Err(machine.retry_after(now))
         }
     }
 
@@ -152,24 +193,74 @@ impl Shared {
     pub(super) fn settle(&self, ticket: Ticket, settlement: Settlement) {
         let Settlement { outcome, cause } = settlement;
         self.hot.tallies.cause(cause);
-        if !ticket.word.admits_all() {
+        if !ticket.word.is_recorded() {
             return self.settle_probe(ticket, outcome);
         }
-        if outcome == Outcome::Ignored {
-            return Tallies::count(&self.hot.tallies.ignored);
+        if ticket.word.is_watched() {
+            // Before it enters the window, so that it is never counted twice.
+            self.hot.running.leave(ticket.word.cohort(), ticket.started);
         }
-        let now = if self.hot.reads_end() {
-            self.now()
-        } else {
-            NEVER
-        };
-        let ran = now.saturating_sub(ticket.started);
-        self.hot.took(ran);
+        if outcome == Outcome::Ignored {
+            return self.settle_ignored(ticket);
+        }
+        let plan = self.hot.plan();
+        let end = self.end(plan, ticket, outcome);
+        if plan.records_all() && ticket.word.is_timed() {
+            self.hot.took(end.ran);
+        }
+        match self
+            .hot
+            .settle(ticket.word, plan, end, || self.turn(end.now))
+        {
+            Ok(None) if !end.bad || outcome == Outcome::FAILURE => {}
+            Ok(broken) => self.conclude(ticket.word, broken, outcome),
+            Err(Missed) => self.settle_anew(ticket, outcome),
+        }
+    }
+
+    #[inline]
+    fn end(&self, plan: Plan, ticket: Ticket, outcome: Outcome) -> End {
         let bad = outcome != Outcome::Success;
-        let turn = || self.turn(now);
-        let broken = self.hot.settle(ticket.word, now, ran, bad, turn);
-        if broken.is_some() || (bad && outcome != Outcome::FAILURE) {
-            self.conclude(ticket.word, broken, outcome);
+        if !plan.times_the_end() {
+            return End {
+                now: NEVER,
+                ran: 0,
+                bad,
+            };
+        }
+        let now = self.now();
+        // A call that was not timed when it began took no time, as far as is known.
+        let ran = now.saturating_sub(ticket.started);
+        End { now, ran, bad }
+    }
+
+    fn settle_ignored(&self, ticket: Ticket) {
+        Tallies::count(&self.hot.tallies.ignored);
+        if !ticket.word.is_counted_like(self.hot.word()) {
+            self.lock().count_admission(&self.hot, ticket.word);
+        }
+    }
+
+    /// The call was admitted in another generation, and comes too late; or it was reconfigured what
+    /// calls are recorded in.
+    #[cold]
+    fn settle_anew(&self, ticket: Ticket, outcome: Outcome) {
+        loop {
+            let (present, plan) = {
+                // Whoever is changing it has done so when the lock is to be had.
+                let machine = self.lock();
+                let (present, plan) = (self.hot.word().carried(), self.hot.plan());
+                if present.generation() != ticket.word.generation() {
+                    let end = self.end(plan, ticket, outcome);
+                    return machine.settle_late(&self.hot, ticket.word, end.ran, end.bad);
+                }
+                (present, plan)
+            };
+            let end = self.end(plan, ticket, outcome);
+            if let Ok(broken) = self.hot.settle(present, plan, end, || self.turn(end.now)) {
+                self.lock().count_admission(&self.hot, ticket.word);
+                return self.conclude(present, broken, outcome);
+            }
         }
     }
 
@@ -182,7 +273,7 @@ impl Shared {
     fn settle_probe(&self, ticket: Ticket, outcome: Outcome) {
         self.with(|machine, hot, now| {
             let ran = now.saturating_sub(ticket.started);
-            if outcome != Outcome::Ignored {
+            if outcome != Outcome::Ignored && hot.plan().records_all() && ticket.word.is_timed() {
                 hot.took(ran);
             }
             machine.settle_probe(hot, now, ticket.word, ran, outcome);
@@ -198,41 +289,48 @@ impl Shared {
     /// at once, if one would have been admitted.
     pub(super) fn readiness_failed(&self, lease: Option<Lease>) {
         let admitted = self.with(|machine, hot, now| machine.take_permit(hot, now, lease));
-        if self.hot.records_all {
-            Tallies::count(&self.hot.tallies.admitted);
-        }
         match admitted {
             Some(word) => {
-                let ticket = Ticket {
-                    word,
-                    started: self.now(),
-                };
-                self.settle(ticket, Settlement::FAILURE);
+                if let Ok(ticket) = self.begin(word, &mut None) {
+                    self.settle(ticket, Settlement::FAILURE);
+                }
             }
-            None => self.hot.tallies.settled(true),
+            // A failure all the same, of no generation.
+            None => {
+                if self.hot.word().is_counted() {
+                    Tallies::count(&self.hot.tallies.admitted);
+                }
+                self.hot.tallies.settled(true);
+            }
         }
     }
 
     // ===== what others see =====
 
+    pub(super) fn config(&self) -> CircuitBreakerConfig {
+        self.lock().config().clone()
+    }
+
     pub(super) fn metrics(&self) -> CircuitBreakerMetrics {
         let now = self.now();
         let hot = &self.hot;
-        let seen = self.lock().snapshot(hot, now);
+        let (seen, plan) = {
+            let mut machine = self.lock();
+            (machine.snapshot(hot, now), hot.plan())
+        };
         let date = |at| self.timeline.date(at);
-        let read = |counter: &super::sync::AtomicU64| counter.load(Relaxed);
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
         let moment = |counter| Some(read(counter)).filter(|at| *at != NEVER).map(date);
         let tallies = &hot.tallies;
         let (good, bad) = (read(&tallies.good), read(&tallies.bad));
-        let counted = seen.lifetime.unwrap_or_default();
+        let counted = seen.lifetime;
         let failed = counted.bad + bad;
         let ignored = read(&tallies.ignored);
-        let successful = hot.records_all.then_some(counted.good + good);
+        let successful = plan.records_all().then_some(counted.good + good);
         // After the settled ones, so that it is never less than those. Acquire for that order.
         let admitted = tallies.admitted.load(Acquire);
-        let total = hot.records_all.then_some(admitted);
+        let total = plan.records_all().then_some(admitted);
         let in_flight = successful.map(|good| admitted.saturating_sub(good + failed + ignored));
-        let is_slow = hot.config.slow_call_duration.is_some();
         CircuitBreakerMetrics {
             total_requests: total,
             successful_requests: successful,
@@ -241,18 +339,18 @@ impl Shared {
             rejected_requests: read(&tallies.rejected),
             cancelled_requests: read(&tallies.cancelled),
             timed_out_requests: read(&tallies.timed_out),
-            slow_requests: is_slow.then(|| read(&tallies.slow)),
+            slow_requests: plan.knows_slow().then(|| read(&tallies.slow)),
             in_flight,
-            last_success_time: moment(&tallies.last_success).filter(|_| hot.records_all),
-            last_failure_time: moment(&tallies.last_failure).filter(|_| hot.reads_end()),
+            last_success_time: moment(&tallies.last_success).filter(|_| plan.records_all()),
+            last_failure_time: moment(&tallies.last_failure).filter(|_| plan.times_the_end()),
             current_state: seen.state,
             available: seen.available,
             state_changed_at: date(seen.since),
-            error_rate: hot.errors.is_some().then(|| seen.errors.rate()),
-            slow_rate: hot.slow.is_some().then(|| seen.slow.rate()),
+            error_rate: (plan.errors() != Select::None).then(|| seen.errors.rate()),
+            slow_rate: (plan.slow() != Select::None).then(|| seen.slow.rate()),
             retry_after: seen.retry_after,
             next_probe_at: seen.due.map(date),
-            latency: self.latency(),
+            latency: self.latency().filter(|_| plan.records_all()),
             trip_reason: seen.reason,
             opened_total: seen.opened,
             recoveries_total: seen.recoveries,
@@ -262,7 +360,8 @@ impl Shared {
 
     #[cfg(feature = "latency")]
     fn latency(&self) -> Option<Latency> {
-        self.hot.latencies.as_ref()?.percentiles()
+        let latencies = self.hot.latencies.get()?;
+        latencies.percentiles()
     }
 
     #[cfg(not(feature = "latency"))]

@@ -13,6 +13,9 @@ use futures_util::{FutureExt, StreamExt};
 use super::*;
 
 mod model;
+mod ramp;
+mod reconfigure;
+mod running;
 
 const SECOND: Duration = Duration::from_secs(1);
 

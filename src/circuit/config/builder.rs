@@ -85,8 +85,10 @@ impl CircuitBreakerConfigBuilder {
         self
     }
 
-    /// A call that takes at least so long is slow, whatever its outcome. A slow probe is a failed
-    /// probe. Default: none.
+    /// A call that takes at least so long is slow, whatever its outcome, and counts as slow from that
+    /// moment on, while it is still running: with this set, the rules are looked at when a call is
+    /// admitted too, so that a dependency that hangs is noticed before its calls end. (To within
+    /// 1/510 of this time.) A slow probe is a failed probe. Default: none.
     pub fn slow_call_duration(mut self, duration: impl Into<Option<Duration>>) -> Self {
         self.config.slow_call_duration = duration.into();
         self
@@ -128,6 +130,14 @@ impl CircuitBreakerConfigBuilder {
     /// How `reset_timeout` grows while probes keep failing. Default: `None`, not at all.
     pub fn reset_backoff(mut self, backoff: impl Into<Option<ResetBackoff>>) -> Self {
         self.config.reset_backoff = backoff.into();
+        self
+    }
+
+    /// For so long after its probes have closed it, the circuit admits a share of the calls only,
+    /// which rises from nothing to all; the first call is admitted in any case. Default: `None`, all
+    /// at once.
+    pub fn recovery_ramp(mut self, ramp: impl Into<Option<Duration>>) -> Self {
+        self.config.recovery_ramp = ramp.into();
         self
     }
 
@@ -185,6 +195,7 @@ impl CircuitBreakerConfigBuilder {
         }
         positive("retry_after_cap", Some(config.retry_after_cap))?;
         positive("probe_lease", Some(config.probe_lease))?;
+        positive("recovery_ramp", config.recovery_ramp)?;
         if let Some(backoff) = config.reset_backoff {
             backoff.check(config.reset_timeout)?;
         }

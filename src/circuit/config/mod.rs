@@ -98,6 +98,11 @@ pub struct CircuitBreakerConfig {
     pub(super) window: Option<u32>,
     #[cfg_attr(feature = "serde", serde(alias = "reset_backoff"))]
     pub(super) reset_backoff: Option<ResetBackoff>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(alias = "recovery_ramp", with = "wire::optional_duration")
+    )]
+    pub(super) recovery_ramp: Option<Duration>,
 }
 
 /// What a circuit does with a failure that says for how long to stay away.
@@ -167,6 +172,7 @@ impl Default for CircuitBreakerConfig {
             record: Record::All,
             window: None,
             reset_backoff: None,
+            recovery_ramp: None,
         }
     }
 }
@@ -270,6 +276,11 @@ impl CircuitBreakerConfig {
     /// See [`CircuitBreakerConfigBuilder::reset_backoff`].
     pub fn reset_backoff(&self) -> Option<ResetBackoff> {
         self.reset_backoff
+    }
+
+    /// See [`CircuitBreakerConfigBuilder::recovery_ramp`].
+    pub fn recovery_ramp(&self) -> Option<Duration> {
+        self.recovery_ramp
     }
 
     /// See [`CircuitBreakerConfigBuilder::record`].

@@ -2,13 +2,14 @@
 
 use super::{
     Machine, Phase,
-    turn::{Lease, Turn},
+    turn::{self, Lease, Turn},
 };
 use crate::circuit::{
     clock::nanos,
-    hot::{Hot, NEVER, Tallies},
+    hot::{Hot, NEVER},
     permit::Rejection,
     state::TripReason,
+    tallies::Tallies,
     word::Word,
 };
 
@@ -37,18 +38,19 @@ impl Machine {
         lease: Option<Lease>,
     ) -> Option<Word> {
         self.expire(hot, now);
-        let free = self.free_permits(hot, now);
+        let free = self.free_permits(now);
+        let spends = |leases: &mut Vec<Lease>| lease.is_some_and(|lease| turn::take(leases, lease));
         let admitted = match &mut self.phase {
-            Phase::Closed | Phase::Disabled => true,
+            Phase::Closed(None) | Phase::Disabled => true,
+            Phase::Closed(Some(ramp)) => spends(&mut ramp.leases) || ramp.admit(now),
             Phase::Open { .. } | Phase::ForcedOpen => false,
             Phase::HalfOpen(turn) => {
-                let spent = lease.is_some_and(|lease| turn.take(lease));
-                let admitted = spent || free > 0;
+                let admitted = spends(&mut turn.leases) || free > 0;
                 turn.running += u32::from(admitted);
                 admitted
             }
         };
-        admitted.then(|| hot.word())
+        admitted.then(|| hot.word().carried())
     }
 
     /// Counts a rejection, and says for how long.
@@ -63,7 +65,7 @@ impl Machine {
             word: hot.word(),
             wait: match self.phase {
                 Phase::ForcedOpen => NEVER,
-                _ => self.retry_after(hot, now).map_or(0, nanos),
+                _ => self.retry_after(now).map_or(0, nanos),
             },
         }
     }
@@ -77,9 +79,30 @@ impl Machine {
         held: Option<Lease>,
     ) -> Result<Option<Lease>, Unavailable> {
         self.expire(hot, now);
-        let free = self.free_permits(hot, now);
+        let free = self.free_permits(now);
+        let (waiters, lease) = (&mut self.waiters, nanos(self.config.probe_lease));
+        let mut lease_until = |until| Lease {
+            id: waiters.next_id(),
+            until,
+        };
         match &mut self.phase {
-            Phase::Closed | Phase::Disabled => Ok(None),
+            Phase::Closed(None) | Phase::Disabled => Ok(None),
+            Phase::Closed(Some(ramp)) => {
+                if let Some(held) = held
+                    && ramp.leases.contains(&held)
+                {
+                    return Ok(Some(held));
+                }
+                if !ramp.admit(now) {
+                    return Err(Unavailable {
+                        changes_at: Some(ramp.ends),
+                    });
+                }
+                // Nobody else goes short, so it need not lapse.
+                let lease = lease_until(NEVER);
+                ramp.leases.push(lease);
+                Ok(Some(lease))
+            }
             Phase::Open { until } => Err(Unavailable {
                 changes_at: Some(*until),
             }),
@@ -95,10 +118,7 @@ impl Machine {
                         changes_at: Some(turn.next_change()),
                     });
                 }
-                let lease = Lease {
-                    id: self.waiters.next_id(),
-                    until: now.saturating_add(nanos(hot.config.probe_lease)),
-                };
+                let lease = lease_until(now.saturating_add(lease));
                 turn.leases.push(lease);
                 Ok(Some(lease))
             }
@@ -107,30 +127,34 @@ impl Machine {
 
     /// Gives back a permit that was reserved and not used.
     pub(in crate::circuit) fn release(&mut self, lease: Lease) {
-        if let Phase::HalfOpen(turn) = &mut self.phase
-            && turn.take(lease)
-        {
+        let came_back = match &mut self.phase {
+            Phase::HalfOpen(turn) => turn::take(&mut turn.leases, lease),
+            Phase::Closed(Some(ramp)) => ramp.give_back(lease),
+            _ => false,
+        };
+        if came_back {
             self.wake_all();
         }
     }
 
     /// Whether a call would be admitted now. It changes nothing.
-    pub(in crate::circuit) fn is_available(&self, hot: &Hot, now: u64) -> bool {
+    pub(in crate::circuit) fn is_available(&self, now: u64) -> bool {
         match &self.phase {
-            Phase::Closed | Phase::Disabled => true,
+            Phase::Closed(None) | Phase::Disabled => true,
+            Phase::Closed(Some(ramp)) => ramp.would_admit(now),
             Phase::Open { until } => now >= *until,
             Phase::ForcedOpen => false,
             // Past its end the turn is over, and only a call can bring that about.
-            Phase::HalfOpen(turn) => now >= turn.ends || turn.free(&hot.config, now) > 0,
+            Phase::HalfOpen(turn) => now >= turn.ends || turn.free(&self.config, now) > 0,
         }
     }
 
     /// Makes happen what is due by time.
-    fn expire(&mut self, hot: &Hot, now: u64) {
+    pub(super) fn expire(&mut self, hot: &Hot, now: u64) {
         match &mut self.phase {
             Phase::Open { until } if now >= *until => {
                 let turn = Turn {
-                    ends: now.saturating_add(nanos(hot.config.half_open_timeout)),
+                    ends: now.saturating_add(nanos(self.config.half_open_timeout)),
                     leases: Vec::new(),
                     running: 0,
                     successes: 0,
@@ -145,13 +169,18 @@ impl Machine {
                 // Whoever waits for one of these has a timer for it.
                 turn.leases.retain(|lease| now < lease.until);
             }
-            Phase::Closed | Phase::Open { .. } | Phase::ForcedOpen | Phase::Disabled => {}
+            Phase::Closed(Some(ramp)) if now >= ramp.ends => {
+                self.phase = Phase::Closed(None);
+                hot.publish(self.word(), self.until());
+                self.wake_all();
+            }
+            Phase::Closed(_) | Phase::Open { .. } | Phase::ForcedOpen | Phase::Disabled => {}
         }
     }
 
-    fn free_permits(&self, hot: &Hot, now: u64) -> u32 {
+    fn free_permits(&self, now: u64) -> u32 {
         match &self.phase {
-            Phase::HalfOpen(turn) => turn.free(&hot.config, now),
+            Phase::HalfOpen(turn) => turn.free(&self.config, now),
             _ => 0,
         }
     }

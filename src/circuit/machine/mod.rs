@@ -18,6 +18,8 @@
 //! released, whoever is noted down in `wake` and `transitions` is woken and told.
 
 mod admission;
+mod ramp;
+mod reconfigure;
 mod settlement;
 mod turn;
 
@@ -25,19 +27,24 @@ use std::{collections::VecDeque, task::Waker, time::Duration};
 
 pub(super) use self::settlement::{Cause, Settlement};
 pub(crate) use self::turn::Lease;
-use self::turn::Turn;
+use self::{ramp::Ramp, turn::Turn};
 use super::{
     backoff,
     clock::nanos,
-    hot::{Hot, Rate},
+    config::CircuitBreakerConfig,
+    hot::Hot,
     state::{CircuitState, TripReason},
     waiters::Waiters,
-    window::{Counts, Ring, Window},
-    word::Word,
+    window::{Counts, Ring},
+    word::{Shape, Word},
 };
 
 #[derive(Debug)]
 pub(super) struct Machine {
+    config: CircuitBreakerConfig,
+    shape: Shape,
+    /// The numbers of the last shape that counted, and of the last one that watched.
+    last: Shape,
     phase: Phase,
     generation: u64,
     /// When the present state began.
@@ -61,29 +68,21 @@ pub(super) struct Machine {
 
 #[derive(Debug)]
 enum Phase {
-    Closed,
-    Open { until: u64 },
+    /// To all calls, or not yet.
+    Closed(Option<Ramp>),
+    Open {
+        until: u64,
+    },
     HalfOpen(Turn),
     ForcedOpen,
     Disabled,
 }
 
 /// The parts of the windows that are kept under the lock.
-#[derive(Debug)]
-pub(super) struct Rings {
-    pub(super) errors: Option<Ring>,
-    pub(super) slow: Option<Ring>,
-}
-
-impl Rings {
-    pub(super) fn each(&mut self, hot: &Hot, act: impl Fn(&Window, &mut Option<Ring>)) {
-        if let Some(rate) = &hot.errors {
-            act(&rate.window, &mut self.errors);
-        }
-        if let Some(rate) = &hot.slow {
-            act(&rate.window, &mut self.slow);
-        }
-    }
+#[derive(Debug, Default)]
+struct Rings {
+    errors: Option<Ring>,
+    slow: Option<Ring>,
 }
 
 /// A change of state, as it happened.
@@ -105,7 +104,7 @@ pub(super) struct Snapshot {
     /// What the windows hold, and what the window of failures has ever counted.
     pub(super) errors: Counts,
     pub(super) slow: Counts,
-    pub(super) lifetime: Option<Counts>,
+    pub(super) lifetime: Counts,
     pub(super) opened: u64,
     pub(super) recoveries: u64,
     pub(super) failed_recoveries: u64,
@@ -116,15 +115,19 @@ pub(super) struct Snapshot {
 }
 
 impl Machine {
-    pub(super) fn new(rings: Rings) -> Self {
-        Self {
-            phase: Phase::Closed,
+    /// A closed circuit.
+    pub(super) fn new(config: CircuitBreakerConfig, hot: &Hot) -> Self {
+        let mut machine = Self {
+            config,
+            shape: Shape::default(),
+            last: Shape::default(),
+            phase: Phase::Closed(None),
             generation: 0,
             since: 0,
             reason: None,
             asked_until: 0,
             openings: 0,
-            rings,
+            rings: Rings::default(),
             opened: 0,
             recoveries: 0,
             failed_recoveries: 0,
@@ -132,14 +135,20 @@ impl Machine {
             wake: Vec::new(),
             transitions: VecDeque::new(),
             delivering: false,
-        }
+        };
+        machine.configure(hot, 0, None);
+        machine
+    }
+
+    pub(super) fn config(&self) -> &CircuitBreakerConfig {
+        &self.config
     }
 
     // ===== transitions =====
 
     /// Opens for the reset timeout, or for longer if the dependency asked for that.
     fn trip(&mut self, hot: &Hot, now: u64, reason: TripReason) {
-        let wait = backoff::wait(&hot.config, self.openings);
+        let wait = backoff::wait(&self.config, self.openings);
         let until = now.saturating_add(nanos(wait));
         self.open(hot, until.max(self.asked_until), reason, now);
     }
@@ -155,11 +164,18 @@ impl Machine {
         self.change(hot, Phase::Open { until }, Some(reason), now);
     }
 
+    /// The probes have succeeded.
+    fn recover(&mut self, hot: &Hot, now: u64) {
+        self.recoveries += 1;
+        let ramp = Ramp::of(&self.config, now);
+        self.close(hot, now, ramp);
+    }
+
     /// Closed, with empty windows.
-    fn close(&mut self, hot: &Hot, now: u64) {
+    fn close(&mut self, hot: &Hot, now: u64, ramp: Option<Ramp>) {
         self.asked_until = 0;
         self.openings = 0;
-        self.change(hot, Phase::Closed, None, now);
+        self.change(hot, Phase::Closed(ramp), None, now);
     }
 
     /// Rejects everything until `reset` or `disable`.
@@ -179,7 +195,7 @@ impl Machine {
 
     /// Closed, with empty windows; a new generation even where it was closed already.
     pub(super) fn reset(&mut self, hot: &Hot, now: u64) {
-        self.close(hot, now);
+        self.close(hot, now, None);
     }
 
     fn change(&mut self, hot: &Hot, to: Phase, reason: Option<TripReason>, now: u64) {
@@ -194,12 +210,11 @@ impl Machine {
             self.reason = reason;
         }
         let to = self.state();
-        let until = match self.phase {
-            Phase::Open { until } => until,
-            _ => 0,
-        };
-        let anew = (to == CircuitState::Closed).then_some(&mut self.rings);
-        hot.publish(Word::new(to, self.reason, self.generation), until, anew);
+        if self.word().is_recorded() {
+            hot.suspend();
+            self.begin(hot, now);
+        }
+        hot.publish(self.word(), self.until());
         if from != to {
             self.since = now;
             self.transitions.push_back(Transition {
@@ -213,11 +228,48 @@ impl Machine {
         }
     }
 
+    /// Prepares what a new generation is recorded in.
+    fn begin(&mut self, hot: &Hot, now: u64) {
+        let (plan, rings) = (hot.plan(), &mut self.rings);
+        if matches!(self.phase, Phase::Closed(_)) {
+            hot.errors.clear(plan.errors(), &mut rings.errors);
+            hot.slow.clear(plan.slow(), &mut rings.slow);
+            hot.begin_run(self.generation);
+            hot.set_look_at(0);
+        }
+        self.watch(hot, now);
+    }
+
+    /// Watches the calls of a new cohort, if calls are to be watched.
+    fn watch(&self, hot: &Hot, now: u64) {
+        if let Some(slow_after) = self.config.slow_call_duration {
+            hot.running
+                .begin(self.word().cohort(), nanos(slow_after), now);
+        }
+    }
+
+    /// The word for all this.
+    fn word(&self) -> Word {
+        let word = Word::new(self.state(), self.reason, self.shape, self.generation);
+        match self.phase {
+            Phase::Closed(Some(_)) => word.ramping(),
+            _ => word,
+        }
+    }
+
+    /// When a probe is due.
+    fn until(&self) -> u64 {
+        match self.phase {
+            Phase::Open { until } => until,
+            _ => 0,
+        }
+    }
+
     // ===== what others see =====
 
     pub(super) fn state(&self) -> CircuitState {
         match self.phase {
-            Phase::Closed => CircuitState::Closed,
+            Phase::Closed(_) => CircuitState::Closed,
             Phase::Open { .. } => CircuitState::Open,
             Phase::HalfOpen(_) => CircuitState::HalfOpen,
             Phase::ForcedOpen => CircuitState::ForcedOpen,
@@ -226,20 +278,11 @@ impl Machine {
     }
 
     pub(super) fn snapshot(&mut self, hot: &Hot, now: u64) -> Snapshot {
-        let (errors, slow) = (&mut self.rings.errors, &mut self.rings.slow);
-        let lifetime = hot.errors.as_ref();
-        let lifetime = lifetime.and_then(|rate| rate.window.lifetime(errors));
-        let held = |rate: &Option<Rate>, ring: &mut Option<Ring>| {
-            let rate = rate.as_ref();
-            rate.map_or(Counts::default(), |rate| rate.window.counts(ring, now))
-        };
-        let (errors, slow) = (held(&hot.errors, errors), held(&hot.slow, slow));
+        let [errors, slow] = self.counts(hot, now);
+        let lifetime = hot.errors.lifetime(&self.rings.errors);
         Snapshot {
-            available: self.is_available(hot, now),
-            due: match self.phase {
-                Phase::Open { until } => Some(until),
-                _ => None,
-            },
+            available: self.is_available(now),
+            due: matches!(self.phase, Phase::Open { .. }).then(|| self.until()),
             errors,
             slow,
             lifetime,
@@ -249,30 +292,45 @@ impl Machine {
             state: self.state(),
             since: self.since,
             reason: self.reason,
-            retry_after: self.retry_after(hot, now),
+            retry_after: self.retry_after(now),
         }
+    }
+
+    /// What the windows hold, and those calls that are not in them yet though they are slow already.
+    fn counts(&mut self, hot: &Hot, now: u64) -> [Counts; 2] {
+        let (plan, rings) = (hot.plan(), &mut self.rings);
+        let errors = hot.errors.counts(plan.errors(), &mut rings.errors, now);
+        let mut slow = hot.slow.counts(plan.slow(), &mut rings.slow, now);
+        if plan.knows_slow() {
+            hot.running.turn(now);
+            slow.bad += hot.running.overdue(self.word().cohort());
+        }
+        [errors, slow]
     }
 
     /// How long a rejected caller should stay away, if that is known. While probes are out their
     /// outcome is due at any moment, so then it is the shorter of what is left of the turn and
     /// `probe_lease`.
-    pub(super) fn retry_after(&self, hot: &Hot, now: u64) -> Option<Duration> {
+    pub(super) fn retry_after(&self, now: u64) -> Option<Duration> {
         let wait = match &self.phase {
             Phase::Open { until } => until.saturating_sub(now),
-            Phase::HalfOpen(turn) if now >= turn.ends || turn.free(&hot.config, now) == 0 => turn
+            Phase::Closed(Some(ramp)) if !ramp.would_admit(now) => ramp.ends - now,
+            Phase::HalfOpen(turn) if now >= turn.ends || turn.free(&self.config, now) == 0 => turn
                 .ends
                 .saturating_sub(now)
-                .min(nanos(hot.config.probe_lease)),
-            Phase::Closed | Phase::HalfOpen(_) | Phase::ForcedOpen | Phase::Disabled => {
+                .min(nanos(self.config.probe_lease)),
+            Phase::Closed(_) | Phase::HalfOpen(_) | Phase::ForcedOpen | Phase::Disabled => {
                 return None;
             }
         };
         Some(Duration::from_nanos(wait))
     }
 
-    /// Turns the windows on to `now`.
+    /// Turns the windows on to `now`, and the watch over running calls.
     pub(super) fn turn(&mut self, hot: &Hot, now: u64) {
-        self.rings.each(hot, |window, ring| window.turn(ring, now));
+        hot.errors.turn(&mut self.rings.errors, now);
+        hot.slow.turn(&mut self.rings.slow, now);
+        hot.running.turn(now);
     }
 
     // ===== waiting and telling =====

@@ -2,12 +2,8 @@
 
 use super::{Machine, Phase};
 use crate::circuit::{
-    clock::nanos,
-    config::RetryAfterPolicy,
-    hot::{Hot, Tallies},
-    outcome::Outcome,
-    state::TripReason,
-    word::Word,
+    clock::nanos, config::RetryAfterPolicy, hot::Hot, outcome::Outcome, state::TripReason,
+    tallies::Tallies, word::Word,
 };
 
 /// How a call ended.
@@ -44,13 +40,13 @@ impl Machine {
         outcome: Outcome,
     ) {
         // Somebody else may have drawn them meanwhile.
-        if hot.word() != word || !matches!(self.phase, Phase::Closed) {
+        if !self.is_of(word) || !matches!(self.phase, Phase::Closed(_)) {
             return;
         }
-        let asked = self.heed(hot, now, outcome);
+        let asked = self.heed(now, outcome);
         if let Some(reason) = broken {
             self.trip(hot, now, reason);
-        } else if asked && hot.config.retry_after == RetryAfterPolicy::Open {
+        } else if asked && self.config.retry_after == RetryAfterPolicy::Open {
             self.open(hot, self.asked_until, TripReason::RetryAfter, now);
         }
     }
@@ -64,13 +60,14 @@ impl Machine {
         ran: u64,
         outcome: Outcome,
     ) {
+        self.count_admission(hot, word);
         let slow = hot.is_slow(ran);
         match outcome {
             Outcome::Ignored => Tallies::count(&hot.tallies.ignored),
             Outcome::Success => hot.settle_late(ran, false),
             Outcome::Failure { .. } => hot.settle_late(ran, true),
         }
-        if hot.word() != word {
+        if !self.is_of(word) {
             return; // Too late to say anything about the present state.
         }
         let Phase::HalfOpen(turn) = &mut self.phase else {
@@ -83,31 +80,83 @@ impl Machine {
             Outcome::Success | Outcome::Failure { .. } => turn.failures += 1,
         }
         hot.tallies.last(outcome, now);
-        let needed = hot.config.half_open_success_threshold();
-        let closes = turn.successes >= needed;
-        let reopens = turn.failures > hot.config.half_open_requests - needed;
-        let asked = self.heed(hot, now, outcome);
-        if closes {
-            self.recoveries += 1;
-            self.close(hot, now);
-        } else if reopens || (asked && hot.config.retry_after == RetryAfterPolicy::Open) {
+        let asked = self.heed(now, outcome);
+        if !self.decide(hot, now) && asked && self.config.retry_after == RetryAfterPolicy::Open {
             self.reopen(hot, now, TripReason::ProbeFailed);
         }
     }
 
+    /// Ends a half-open turn that its probes have decided. True if there was one.
+    pub(super) fn decide(&mut self, hot: &Hot, now: u64) -> bool {
+        let Phase::HalfOpen(turn) = &self.phase else {
+            return false;
+        };
+        let needed = self.config.half_open_success_threshold();
+        let closes = turn.successes >= needed;
+        let reopens = turn.failures > self.config.half_open_requests - needed;
+        if closes {
+            self.recover(hot, now);
+        } else if reopens {
+            self.reopen(hot, now, TripReason::ProbeFailed);
+        }
+        closes || reopens
+    }
+
+    /// Counts a call that settles in another generation than it was admitted in.
+    pub(in crate::circuit) fn settle_late(&self, hot: &Hot, word: Word, ran: u64, bad: bool) {
+        self.count_admission(hot, word);
+        hot.settle_late(ran, bad);
+    }
+
+    /// Counts the admission of a call that began when those were not counted, if they are now.
+    pub(in crate::circuit) fn count_admission(&self, hot: &Hot, word: Word) {
+        let present = self.word();
+        if present.is_counted() && !present.is_counted_like(word) {
+            Tallies::count(&hot.tallies.admitted);
+        }
+    }
+
+    /// Looks at the rules because time has passed: calls that are slow by now, and what has left the
+    /// windows.
+    pub(in crate::circuit) fn look(&mut self, hot: &Hot, now: u64, word: Word) {
+        if !self.is_of(word) {
+            return;
+        }
+        let [errors, slow] = self.counts(hot, now);
+        let turns = [
+            hot.errors.next_turn(&self.rings.errors),
+            hot.slow.next_turn(&self.rings.slow),
+            Some(hot.running.due()),
+        ];
+        hot.set_look_at(turns.into_iter().flatten().min().unwrap_or(0));
+        if !matches!(self.phase, Phase::Closed(_)) {
+            return;
+        }
+        if hot.errors.is_broken_by(errors) {
+            self.trip(hot, now, TripReason::ErrorRate);
+        } else if hot.slow.is_broken_by(slow) {
+            self.trip(hot, now, TripReason::SlowCalls);
+        }
+    }
+
+    /// Whether a call with this word was admitted in the present generation.
+    fn is_of(&self, word: Word) -> bool {
+        self.generation == word.generation()
+    }
+
     /// Remembers until when a failure asks to be left alone, if that is to be heeded. True if this
     /// one asks.
-    fn heed(&mut self, hot: &Hot, now: u64, outcome: Outcome) -> bool {
+    fn heed(&mut self, now: u64, outcome: Outcome) -> bool {
         let Outcome::Failure {
             retry_after: Some(wait),
         } = outcome
         else {
             return false;
         };
-        if hot.config.retry_after == RetryAfterPolicy::Ignore || wait.is_zero() {
+        if self.config.retry_after == RetryAfterPolicy::Ignore || wait.is_zero() {
             return false;
         }
-        let until = now.saturating_add(nanos(wait.min(hot.config.retry_after_cap)));
+        let until = now.saturating_add(nanos(wait.min(self.config.retry_after_cap)));
         self.asked_until = self.asked_until.max(until);
         true
     }

@@ -31,15 +31,15 @@ impl Turn {
         left.saturating_sub(u32::try_from(leased).unwrap_or(u32::MAX))
     }
 
-    /// Ends a lease. False if it has lapsed or is of another turn.
-    pub(super) fn take(&mut self, lease: Lease) -> bool {
-        let held = self.leases.iter().position(|held| *held == lease);
-        held.map(|held| self.leases.swap_remove(held)).is_some()
-    }
-
     /// When, by time alone, a permit may come free.
     pub(super) fn next_change(&self) -> u64 {
         let lapses = self.leases.iter().map(|lease| lease.until);
         lapses.fold(self.ends, u64::min)
     }
+}
+
+/// Ends a lease. False if it has lapsed, or is of another time.
+pub(super) fn take(leases: &mut Vec<Lease>, lease: Lease) -> bool {
+    let held = leases.iter().position(|held| *held == lease);
+    held.map(|held| leases.swap_remove(held)).is_some()
 }

@@ -17,7 +17,8 @@ const STEPS: u128 = 300;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     Closed,
-    Open { until: Duration },
+    Ramping { since: Duration },
+    Open { since: Duration, until: Duration },
     HalfOpen { since: Duration },
     ForcedOpen,
     Disabled,
@@ -28,6 +29,8 @@ enum State {
 struct Call {
     generation: usize,
     started: Duration,
+    /// Since which change of `slow_call_duration` it is watched.
+    watch: Option<usize>,
 }
 
 /// A call that settled in the state that admitted it.
@@ -70,8 +73,15 @@ struct Model {
     reason: Option<TripReason>,
     /// Everything that settled in its own generation and was not ignored, oldest first.
     settled: Vec<Settled>,
-    /// What lies before this in `settled` was cleared away.
+    /// What lies before these in `settled` was cleared away: for the run, and for the windows of
+    /// failures and of slow calls.
     cleared: usize,
+    errors_from: usize,
+    slow_from: usize,
+    watch: usize,
+    /// When calls have asked to be admitted during the ramp, and how many were.
+    ramp_asks: Vec<Duration>,
+    ramp_admitted: i64,
     /// Until when failures have asked to be left alone since then.
     asks: Vec<Duration>,
     /// How often it has opened since then.
@@ -92,6 +102,11 @@ impl Model {
             reason: None,
             settled: Vec::new(),
             cleared: 0,
+            errors_from: 0,
+            slow_from: 0,
+            watch: 0,
+            ramp_asks: Vec::new(),
+            ramp_admitted: 0,
             asks: Vec::new(),
             openings: 0,
             in_flight: Vec::new(),
@@ -106,21 +121,14 @@ impl Model {
     }
 
     /// What settled within the window. Probes are not part of it: they decide by themselves.
-    fn window(&self) -> Vec<Settled> {
+    fn window(&self, from: usize) -> Vec<Settled> {
+        let settled = self.settled[from..].iter().filter(|call| !call.probe);
         if let Some(calls) = self.config.window() {
-            let settled = self.settled[self.cleared..]
-                .iter()
-                .filter(|call| !call.probe);
             let newest_first = settled.rev().take(calls as usize);
             return newest_first.copied().collect();
         }
-        let recent =
-            |call: &&Settled| !call.probe && self.step(self.now) - self.step(call.at) < STEPS;
-        self.settled[self.cleared..]
-            .iter()
-            .filter(recent)
-            .copied()
-            .collect()
+        let recent = |call: &&Settled| self.step(self.now) - self.step(call.at) < STEPS;
+        settled.filter(recent).copied().collect()
     }
 
     fn run(&self) -> usize {
@@ -130,20 +138,53 @@ impl Model {
             .count()
     }
 
-    fn rate(&self, of: impl Fn(&Settled) -> bool) -> f64 {
-        let window = self.window();
-        match window.len() {
-            0 => 0.0,
-            all => window.iter().filter(|call| of(call)).count() as f64 / all as f64,
+    /// Failed calls, and all.
+    fn errors(&self) -> (usize, usize) {
+        let window = self.window(self.errors_from);
+        let failed = |call: &&Settled| call.outcome != Outcome::Success;
+        (window.iter().filter(failed).count(), window.len())
+    }
+
+    /// Slow calls, and all, with those that are still running and slow by now.
+    fn slow(&self) -> (usize, usize) {
+        let window = self.window(self.slow_from);
+        let overdue = self.overdue();
+        let slow = window.iter().filter(|call| call.slow).count();
+        (slow + overdue, window.len() + overdue)
+    }
+
+    /// A call is overdue to within 1/510 of what makes it slow.
+    fn overdue(&self) -> usize {
+        let (Some(slow), false) = (
+            self.config.slow_call_duration(),
+            matches!(self.state, State::HalfOpen { .. }),
+        ) else {
+            return 0;
+        };
+        let width = slow.as_nanos().div_ceil(510);
+        let of_now = |call: &&Call| call.generation == self.generation;
+        let watched = |call: &&Call| call.watch == Some(self.watch);
+        let overdue = |call: &&Call| {
+            let bucket = call.started.as_nanos() / width * width;
+            bucket + slow.as_nanos() <= self.now.as_nanos()
+        };
+        let calls = self.in_flight.iter().filter(of_now);
+        calls.filter(watched).filter(overdue).count()
+    }
+
+    /// The rate that says open.
+    fn broken_rate(&self) -> Option<TripReason> {
+        let reached = |(bad, all): (usize, usize), percentage: Option<u8>| {
+            all >= self.config.volume_threshold() as usize
+                && percentage.is_some_and(|percentage| bad * 100 >= usize::from(percentage) * all)
+        };
+        if reached(self.errors(), self.config.error_threshold_percentage()) {
+            Some(TripReason::ErrorRate)
+        } else if reached(self.slow(), self.config.slow_call_percentage()) {
+            Some(TripReason::SlowCalls)
+        } else {
+            None
         }
-    }
-
-    fn error_rate(&self) -> f64 {
-        self.rate(|call| call.outcome != Outcome::Success)
-    }
-
-    fn slow_rate(&self) -> f64 {
-        self.rate(|call| call.slow)
     }
 
     fn asked(&self, outcome: Outcome) -> Option<Duration> {
@@ -165,14 +206,19 @@ impl Model {
 
     /// How long a circuit that opens now stays open.
     fn wait(&self) -> Duration {
+        self.wait_after(self.openings).max(self.asked_wait())
+    }
+
+    /// How long it stays open if nobody asks for more.
+    fn wait_after(&self, openings: u32) -> Duration {
         let mut wait = self.config.reset_timeout();
         if self.config.reset_backoff().is_some() {
             // Doubling up to 40 s is the one backoff of `config()`.
-            for _ in 0..self.openings {
+            for _ in 0..openings {
                 wait = (wait * 2).min(Duration::from_secs(40));
             }
         }
-        wait.max(self.asked_wait())
+        wait
     }
 
     fn probes(&self) -> (usize, usize) {
@@ -219,6 +265,7 @@ impl Model {
         self.totals.opened += 1;
         self.change(
             State::Open {
+                since: self.now,
                 until: self.now + wait,
             },
             Some(reason),
@@ -227,6 +274,8 @@ impl Model {
 
     fn clear(&mut self) {
         self.cleared = self.settled.len();
+        self.errors_from = self.cleared;
+        self.slow_from = self.cleared;
         self.asks.clear();
         self.openings = 0;
     }
@@ -236,9 +285,51 @@ impl Model {
         self.change(State::Closed, None);
     }
 
+    /// The probes have decided, or not yet.
+    fn decide(&mut self) -> bool {
+        let (good, bad) = self.probes();
+        let needed = self.config.half_open_success_threshold() as usize;
+        if good >= needed {
+            self.totals.recoveries += 1;
+            self.close();
+            if self.config.recovery_ramp().is_some() {
+                self.state = State::Ramping { since: self.now };
+                self.ramp_asks.clear();
+                self.ramp_admitted = 0;
+            }
+        } else if bad > self.config.half_open_requests() as usize - needed {
+            self.totals.failed_recoveries += 1;
+            self.open(self.wait(), TripReason::ProbeFailed);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// The ramp's share of all calls that have asked, and one more, is admitted.
+    fn ramp_admits(&self, since: Duration) -> bool {
+        let all = self.config.recovery_ramp().unwrap().as_nanos();
+        let asks = self.ramp_asks.iter().chain([&self.now]);
+        let shares = asks.map(|at| (*at - since).as_nanos().min(all));
+        let admitted = shares.sum::<u128>() / all + 1;
+        admitted as i64 > self.ramp_admitted
+    }
+
+    fn ask_ramp(&mut self, since: Duration) -> bool {
+        let admitted = self.ramp_admits(since);
+        self.ramp_asks.push(self.now);
+        self.ramp_admitted += i64::from(admitted);
+        admitted
+    }
+
     fn expire(&mut self) {
         match self.state {
-            State::Open { until } if self.now >= until => {
+            State::Ramping { since }
+                if self.now >= since + self.config.recovery_ramp().unwrap_or_default() =>
+            {
+                self.state = State::Closed;
+            }
+            State::Open { until, .. } if self.now >= until => {
                 self.change(State::HalfOpen { since: self.now }, None);
             }
             State::HalfOpen { since } if self.now >= since + self.config.half_open_timeout() => {
@@ -252,14 +343,25 @@ impl Model {
     /// Admits a call, with a reservation if it has one.
     fn acquire(&mut self, lease: Option<usize>) -> Option<Call> {
         self.expire();
+        let closed = matches!(self.state, State::Closed | State::Ramping { .. });
         let spent = lease.is_some_and(|id| self.leases().iter().any(|held| held.id == id));
-        let admitted = match self.state {
+        let mut admitted = match self.state {
             State::Closed | State::Disabled => true,
+            State::Ramping { since } => spent || self.ask_ramp(since),
             State::Open { .. } | State::ForcedOpen => false,
             State::HalfOpen { .. } => spent || self.free() > 0,
         };
         if let Some(id) = lease {
             self.reserved.retain(|held| held.id != id);
+        }
+        // The rules are looked at here as well where calls can be slow.
+        if admitted
+            && closed
+            && self.config.slow_call_duration().is_some()
+            && let Some(reason) = self.broken_rate()
+        {
+            self.open(self.wait(), reason);
+            admitted = false;
         }
         if !admitted {
             self.totals.rejected += 1;
@@ -268,6 +370,7 @@ impl Model {
         let call = Call {
             generation: self.generation,
             started: self.now,
+            watch: self.config.slow_call_duration().map(|_| self.watch),
         };
         self.in_flight.push(call);
         Some(call)
@@ -280,15 +383,32 @@ impl Model {
             State::Open { .. } | State::ForcedOpen => None,
             State::HalfOpen { .. } if self.free() == 0 => None,
             State::HalfOpen { .. } => {
-                self.reservations += 1;
-                self.reserved.push(Reserved {
-                    generation: self.generation,
-                    id: self.reservations,
-                    until: self.now + self.config.probe_lease(),
-                });
-                Some(Some(self.reservations))
+                let lapses = self.config.probe_lease();
+                Some(Some(self.lease(lapses)))
+            }
+            State::Ramping { since } => {
+                let admitted = self.ask_ramp(since);
+                admitted.then(|| Some(self.lease(Duration::MAX / 2)))
             }
         }
+    }
+
+    fn lease(&mut self, lapses: Duration) -> usize {
+        self.reservations += 1;
+        self.reserved.push(Reserved {
+            generation: self.generation,
+            id: self.reservations,
+            until: self.now + lapses,
+        });
+        self.reservations
+    }
+
+    fn release(&mut self, id: usize) {
+        let held = self.leases().iter().any(|held| held.id == id);
+        if held && matches!(self.state, State::Ramping { .. }) {
+            self.ramp_admitted -= 1;
+        }
+        self.reserved.retain(|held| held.id != id);
     }
 
     fn settle(&mut self, index: usize, end: End) {
@@ -332,41 +452,73 @@ impl Model {
         let asks = self.asked(outcome);
         self.asks.extend(asks.map(|wait| self.now + wait));
         let asks_to_open = asks.is_some() && self.config.retry_after() == RetryAfterPolicy::Open;
-        let (wait, asked) = (self.wait(), self.asked_wait());
         if half_open {
-            let (good, bad) = self.probes();
-            let needed = self.config.half_open_success_threshold() as usize;
-            let decided =
-                good >= needed || bad > self.config.half_open_requests() as usize - needed;
-            if good >= needed {
-                self.totals.recoveries += 1;
-                self.close();
-            } else if decided || asks_to_open {
+            if !self.decide() && asks_to_open {
                 self.totals.failed_recoveries += 1;
-                self.open(wait, TripReason::ProbeFailed);
+                self.open(self.wait(), TripReason::ProbeFailed);
             }
-        } else {
-            let volume = self.window().len() >= self.config.volume_threshold() as usize;
-            let reached = |rate: f64, percentage: Option<u8>| {
-                volume && percentage.is_some_and(|p| rate * 100.0 >= f64::from(p) - 1e-9)
-            };
-            let in_a_row = self.config.failure_threshold();
-            if in_a_row.is_some_and(|most| self.run() >= most as usize) {
-                self.open(wait, TripReason::ConsecutiveFailures);
-            } else if reached(self.error_rate(), self.config.error_threshold_percentage()) {
-                self.open(wait, TripReason::ErrorRate);
-            } else if reached(self.slow_rate(), self.config.slow_call_percentage()) {
-                self.open(wait, TripReason::SlowCalls);
-            } else if asks_to_open {
-                self.open(asked, TripReason::RetryAfter);
+            return;
+        }
+        let in_a_row = self.config.failure_threshold();
+        let run = in_a_row.is_some_and(|most| self.run() >= most as usize);
+        let run = run.then_some(TripReason::ConsecutiveFailures);
+        if let Some(reason) = run.or_else(|| self.broken_rate()) {
+            self.open(self.wait(), reason);
+        } else if asks_to_open {
+            self.open(self.asked_wait(), TripReason::RetryAfter);
+        }
+    }
+
+    fn reconfigure(&mut self, config: CircuitBreakerConfig) {
+        let old = std::mem::replace(&mut self.config, config);
+        let span = |config: &CircuitBreakerConfig| match config.window() {
+            Some(calls) => (Some(calls), None),
+            None => (None, Some(config.monitoring_period())),
+        };
+        let (slow, was_slow) = (self.config.slow_call_duration(), old.slow_call_duration());
+        if span(&old) != span(&self.config) {
+            self.errors_from = self.settled.len();
+        }
+        if span(&old) != span(&self.config) || (slow.is_some() && was_slow.is_none()) {
+            self.slow_from = self.settled.len();
+        }
+        if slow != was_slow {
+            self.watch += 1;
+        }
+        // A run is counted from when its rule was switched on.
+        if old.failure_threshold().is_none() {
+            self.cleared = self.settled.len();
+        }
+        let waits_anew = old.reset_timeout() != self.config.reset_timeout()
+            || old.reset_backoff() != self.config.reset_backoff();
+        match self.state {
+            State::Open { since, .. }
+                if waits_anew && self.reason != Some(TripReason::RetryAfter) =>
+            {
+                let until = since + self.wait_after(self.openings - 1);
+                let asked = self.asks.iter().max().copied().unwrap_or_default();
+                self.state = State::Open {
+                    since,
+                    until: until.max(asked),
+                };
             }
+            State::HalfOpen { .. } => {
+                self.decide();
+            }
+            State::Ramping { .. } => {
+                self.ramp_asks.clear();
+                self.ramp_admitted = 0;
+                self.expire();
+            }
+            _ => {}
         }
     }
 
     fn manual(&mut self, manual: Manual) {
         match (manual, self.state) {
-            (Manual::Reset, State::Closed) => {
+            (Manual::Reset, State::Closed | State::Ramping { .. }) => {
                 self.clear();
+                self.state = State::Closed;
                 self.generation += 1;
             }
             (Manual::Reset, _) => self.close(),
@@ -382,7 +534,10 @@ impl Model {
     fn is_available(&self) -> bool {
         match self.state {
             State::Closed | State::Disabled => true,
-            State::Open { until } => self.now >= until,
+            State::Open { until, .. } => self.now >= until,
+            State::Ramping { since } => {
+                self.now >= since + self.config.recovery_ramp().unwrap() || self.ramp_admits(since)
+            }
             State::ForcedOpen => false,
             State::HalfOpen { since } => {
                 self.now >= since + self.config.half_open_timeout() || self.free() > 0
@@ -418,6 +573,7 @@ enum Step {
     Release(prop::sample::Index),
     Advance(Duration),
     Manual(Manual),
+    Reconfigure(Box<CircuitBreakerConfig>),
 }
 
 fn end() -> impl Strategy<Value = End> {
@@ -450,6 +606,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => index().prop_map(Step::Release),
         20 => time.prop_map(|millis| Step::Advance(Duration::from_millis(millis))),
         1 => manual.prop_map(Step::Manual),
+        1 => config().prop_map(|config| Step::Reconfigure(Box::new(config))),
     ]
 }
 
@@ -477,8 +634,9 @@ fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
         seconds(2).prop_map(OnCancel::FailAfter),
     ];
     let slow = prop::option::of((seconds(2), prop::option::of(1_u8..=100)));
-    (rules, open, retry_after, on_cancel, slow).prop_map(
-        |(rules, open, retry_after, on_cancel, slow)| {
+    let ramp = prop::option::weighted(0.4, seconds(10));
+    (rules, open, retry_after, on_cancel, slow, ramp).prop_map(
+        |(rules, open, retry_after, on_cancel, slow, ramp)| {
             let (run, rate, volume, period, window) = rules;
             let (reset, probes, needed, turn, backoff) = open;
             CircuitBreakerConfig::builder()
@@ -495,6 +653,7 @@ fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
                 .retry_after(retry_after)
                 .retry_after_cap(Duration::from_secs(30))
                 .on_cancel(on_cancel)
+                .recovery_ramp(ramp)
                 .slow_call_duration(slow.map(|(duration, _)| duration))
                 .slow_call_percentage(slow.and_then(|(_, percentage)| percentage))
                 .build()
@@ -508,7 +667,7 @@ fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
 fn compare(circuit: &Circuit, model: &Model) {
     let seen = circuit.metrics();
     let expected_state = match model.state {
-        State::Closed => CircuitState::Closed,
+        State::Closed | State::Ramping { .. } => CircuitState::Closed,
         State::Open { .. } => CircuitState::Open,
         State::HalfOpen { .. } => CircuitState::HalfOpen,
         State::ForcedOpen => CircuitState::ForcedOpen,
@@ -534,12 +693,13 @@ fn compare(circuit: &Circuit, model: &Model) {
     let settled = totals.successful + totals.failed + totals.ignored;
     let in_flight = model.in_flight.len() as u64;
     assert_eq!(seen.total_requests, Some(settled + in_flight));
-    assert!((seen.error_rate.unwrap() - model.error_rate()).abs() < 1e-9);
+    let rate = |(bad, all): (usize, usize)| bad as f64 / all.max(1) as f64;
+    assert!((seen.error_rate.unwrap() - rate(model.errors())).abs() < 1e-9);
     if let Some(slow_rate) = seen.slow_rate {
         assert_eq!(seen.slow_requests, Some(model.totals.slow));
-        assert!((slow_rate - model.slow_rate()).abs() < 1e-9);
+        assert!((slow_rate - rate(model.slow())).abs() < 1e-9);
     }
-    if let State::Open { until } = model.state {
+    if let State::Open { until, .. } = model.state {
         assert_eq!(seen.retry_after, Some(until.saturating_sub(model.now)));
     }
 }
@@ -583,12 +743,16 @@ fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
             Step::Release(index) if !leases.is_empty() => {
                 let (lease, id) = leases.remove(index.index(leases.len()));
                 circuit.release(lease);
-                model.reserved.retain(|held| held.id != id);
+                model.release(id);
             }
             Step::Settle(..) | Step::Spend(_) | Step::Release(_) => {}
             Step::Advance(by) => {
                 clock.advance(by);
                 model.now += by;
+            }
+            Step::Reconfigure(config) => {
+                circuit.reconfigure((*config).clone());
+                model.reconfigure(*config);
             }
             Step::Manual(manual) => {
                 match manual {

@@ -192,6 +192,11 @@ impl CountWindow {
         }
     }
 
+    /// How many calls it holds when it is full.
+    pub(crate) fn size(&self) -> u32 {
+        self.size
+    }
+
     /// What the window holds now.
     pub(crate) fn counts(&self) -> Held {
         // Acquire: who has been told of a call by its thread sees it here; the head says it all.

@@ -67,6 +67,11 @@ struct Step {
     bad: u32,
 }
 
+/// Nanoseconds per step.
+fn step_of(period: u64) -> u64 {
+    period.div_ceil(STEPS).max(1)
+}
+
 fn unpack(word: u64) -> Counts {
     Counts {
         good: word & FIELD,
@@ -75,22 +80,29 @@ fn unpack(word: u64) -> Counts {
 }
 
 impl TimeWindow {
-    pub(crate) fn new(period: u64) -> (Self, Ring) {
-        let step = period.div_ceil(STEPS).max(1);
-        let ring = Ring {
+    /// Without a ring, and not to be recorded in.
+    pub(crate) fn new() -> Self {
+        Self {
+            current: AtomicU64::new(0),
+            older_good: AtomicU64::new(0),
+            older_bad: AtomicU64::new(0),
+            ends: AtomicU64::new(0),
+        }
+    }
+
+    /// Gives it an empty ring, which begins at `now`. Like [`clear`](Self::clear), which has to
+    /// have come after whatever was recorded before.
+    pub(crate) fn begin(&self, period: u64, now: u64) -> Ring {
+        let step = step_of(period);
+        let mut ring = Ring {
             step,
-            current: 0,
+            current: now / step,
             steps: vec![Step::default(); STEPS as usize].into_boxed_slice(),
             sum: Counts::default(),
             retired: Counts::default(),
         };
-        let window = Self {
-            current: AtomicU64::new(0),
-            older_good: AtomicU64::new(0),
-            older_bad: AtomicU64::new(0),
-            ends: AtomicU64::new(step),
-        };
-        (window, ring)
+        self.replace(&mut ring, |_| ());
+        ring
     }
 
     /// Counts a call that settled at `now`, if `is_current` says that it is of the present
@@ -136,6 +148,11 @@ impl TimeWindow {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// When its current step ends: what it holds changes then by time alone.
+    pub(crate) fn ends(&self) -> u64 {
+        self.ends.load(Relaxed)
     }
 
     /// Moves the window on to `now`, if it isn't there yet. Needs the lock that `ring` is under.
@@ -226,6 +243,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn window(period: u64) -> (TimeWindow, Ring) {
+        let window = TimeWindow::new();
+        let ring = window.begin(period, 0);
+        (window, ring)
+    }
+
     fn record(window: &TimeWindow, ring: &mut Ring, bad: bool, now: u64) -> Counts {
         let ring = std::cell::RefCell::new(ring);
         let turn = || window.turn(&mut ring.borrow_mut(), now);
@@ -236,7 +259,7 @@ mod tests {
     #[test]
     fn b6_a_call_stays_for_the_period_or_up_to_a_step_less() {
         let period = 300_000;
-        let (window, mut ring) = TimeWindow::new(period);
+        let (window, mut ring) = window(period);
         record(&window, &mut ring, true, 0);
         record(&window, &mut ring, true, 999);
         assert_eq!(window.counts(&mut ring, period - 1).bad, 2);
@@ -246,7 +269,7 @@ mod tests {
 
     #[test]
     fn b11_a_clock_that_jumps_back_loses_nothing() {
-        let (window, mut ring) = TimeWindow::new(300);
+        let (window, mut ring) = window(300);
         record(&window, &mut ring, true, 200);
         record(&window, &mut ring, true, 10);
         assert_eq!(window.counts(&mut ring, 5).bad, 2);
@@ -257,7 +280,7 @@ mod tests {
 
     #[test]
     fn b6_a_field_that_is_full_is_taken_over() {
-        let (window, mut ring) = TimeWindow::new(300_000);
+        let (window, mut ring) = window(300_000);
         for i in 1..=FIELD + 5 {
             assert_eq!(record(&window, &mut ring, false, 7).good, i);
         }
@@ -272,9 +295,9 @@ mod tests {
             period in 1_u64..5_000,
             calls in prop::collection::vec((0_u64..400, any::<bool>()), 0..400),
         ) {
-            let (window, mut ring) = TimeWindow::new(period);
+            let (window, mut ring) = window(period);
             let mut list = Vec::new();
-            let step = period.div_ceil(STEPS).max(1);
+            let step = step_of(period);
             let mut now = 0;
             for (wait, bad) in calls {
                 now += wait;

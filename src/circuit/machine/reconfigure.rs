@@ -1,0 +1,147 @@
+//! Another configuration, in place.
+//!
+//! Most of a configuration is only looked at when something happens, and simply takes effect from
+//! then on. What calls are recorded in is the circuit's [`Shape`]: where that changes, nobody is
+//! admitted or recorded for the moment, and calls in flight find out when they settle. The
+//! generation stays, so they count all the same, by the new rules.
+
+use super::{Machine, Phase};
+use crate::circuit::{
+    backoff,
+    clock::nanos,
+    config::{CircuitBreakerConfig, Record},
+    hot::Hot,
+    plan::{self, Plan},
+    state::TripReason,
+    sync::Ordering::Relaxed,
+    word::Shape,
+};
+
+impl Machine {
+    pub(in crate::circuit) fn reconfigure(
+        &mut self,
+        hot: &Hot,
+        now: u64,
+        config: CircuitBreakerConfig,
+    ) {
+        let old = std::mem::replace(&mut self.config, config);
+        self.configure(hot, now, Some(&old));
+        self.reschedule(hot, now, &old);
+        // What they wait for may have moved.
+        self.wake_all();
+    }
+
+    /// Has calls recorded as the configuration says. `old` is the one before, if there was one.
+    pub(super) fn configure(&mut self, hot: &Hot, now: u64, old: Option<&CircuitBreakerConfig>) {
+        let before = hot.plan();
+        let shape = self.next_shape(old);
+        if shape.version == self.shape.version && old.is_some() {
+            let plan = Plan::new(&self.config, before.errors(), before.slow());
+            return hot.configure(&self.config, plan, self.generation);
+        }
+        hot.suspend();
+        let begins_to_count = shape.counting != 0 && shape.counting != self.shape.counting;
+        let watches_anew = shape.watching != self.shape.watching;
+        self.shape = shape;
+
+        let (old_spans, spans) = (
+            old.map_or([None; 2], plan::spans),
+            plan::spans(&self.config),
+        );
+        let (mut errors, mut slow) = (before.errors(), before.slow());
+        if spans[0] != old_spans[0] {
+            let ring = &mut self.rings.errors;
+            hot.errors.clear(errors, ring);
+            // What it has counted for good is no longer to be had from it.
+            let counted = hot.errors.lifetime(ring);
+            hot.tallies.good.fetch_add(counted.good, Relaxed);
+            hot.tallies.bad.fetch_add(counted.bad, Relaxed);
+            (errors, *ring) = hot.errors.begin(spans[0], now);
+        }
+        if spans[1] != old_spans[1] {
+            let ring = &mut self.rings.slow;
+            hot.slow.clear(slow, ring);
+            (slow, *ring) = hot.slow.begin(spans[1], now);
+        }
+        if begins_to_count {
+            self.count_settled_as_admitted(hot);
+        }
+        if watches_anew {
+            self.watch(hot, now);
+        }
+        let plan = Plan::new(&self.config, errors, slow);
+        hot.configure(&self.config, plan, self.generation);
+        hot.publish(self.word(), self.until());
+    }
+
+    /// The shape that the configuration asks for; another version if that is another shape.
+    fn next_shape(&mut self, old: Option<&CircuitBreakerConfig>) -> Shape {
+        let config = &self.config;
+        let another = |last: &mut u8, most: u8| {
+            *last = *last % most + 1;
+            *last
+        };
+        let counted = old.is_some_and(|old| old.record == Record::All);
+        let counting = match config.record {
+            Record::Rules => 0,
+            Record::All if counted => self.shape.counting,
+            Record::All => another(&mut self.last.counting, 7),
+        };
+        let slow_after = old.and_then(|old| old.slow_call_duration);
+        let watching = match config.slow_call_duration {
+            None => 0,
+            same if same == slow_after => self.shape.watching,
+            Some(_) => another(&mut self.last.watching, 15),
+        };
+        let mut shape = Shape {
+            counting,
+            timed: plan::times_the_start(config),
+            watching,
+            version: self.shape.version,
+        };
+        if shape != self.shape || old.map(plan::spans) != Some(plan::spans(config)) {
+            shape.version = shape.version.wrapping_add(1);
+        }
+        shape
+    }
+
+    /// From here on admissions are counted. Calls that settled before were admitted as well; those
+    /// in flight are counted when they settle.
+    fn count_settled_as_admitted(&self, hot: &Hot) {
+        let tallies = &hot.tallies;
+        let settled =
+            [&tallies.good, &tallies.bad, &tallies.ignored].map(|count| count.load(Relaxed));
+        let counted = hot.errors.lifetime(&self.rings.errors).settled();
+        let admitted = settled.iter().sum::<u64>() + counted;
+        tallies.admitted.store(admitted, Relaxed);
+    }
+
+    /// Works out anew what was to happen by time.
+    fn reschedule(&mut self, hot: &Hot, now: u64, old: &CircuitBreakerConfig) {
+        let since = self.since;
+        let waits_alike = old.reset_timeout == self.config.reset_timeout
+            && old.reset_backoff == self.config.reset_backoff;
+        match &mut self.phase {
+            // Where the dependency itself has said for how long, that stands.
+            Phase::Open { until }
+                if !waits_alike && self.reason != Some(TripReason::RetryAfter) =>
+            {
+                let wait = backoff::wait(&self.config, self.openings.saturating_sub(1));
+                *until = since.saturating_add(nanos(wait)).max(self.asked_until);
+                hot.set_until(*until);
+            }
+            Phase::HalfOpen(turn) => {
+                if old.half_open_timeout != self.config.half_open_timeout {
+                    turn.ends = since.saturating_add(nanos(self.config.half_open_timeout));
+                }
+                self.decide(hot, now);
+            }
+            Phase::Closed(Some(ramp)) => {
+                let all = self.config.recovery_ramp.map_or(0, nanos);
+                ramp.lengthen(all);
+                self.expire(hot, now);
+            }
+            Phase::Closed(None) | Phase::Open { .. } | Phase::ForcedOpen | Phase::Disabled => {}
+        }
+    }
+}

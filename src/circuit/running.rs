@@ -1,0 +1,263 @@
+//! The calls that are still running, and how many of them are already slow.
+//!
+//! A dependency that hangs settles no calls, so the windows would not see it. Where calls can be
+//! slow, each one is therefore *watched* from its admission: it is counted in the *bucket* of the
+//! moment at which it began. Once a bucket is as old as a slow call, those in it that have not
+//! settled are *overdue*. A call leaves where it is counted when it settles, and only then enters
+//! the window: so it is never counted twice, and between the two it may be missing for a moment. (A
+//! rule that is true only with such a call is then found to be so by that very call, as it enters.)
+//!
+//! Buckets are so many that each is 1/510 of `slow_call_duration` wide. A call may become overdue by
+//! as much too early: less than a step of the window, unless a slow call takes longer than 1.7
+//! monitoring periods.
+//!
+//! # Why it is exact
+//!
+//! Each bucket is one word, which says how many are in it, and for which moment and which *cohort*
+//! it is. A cohort is the calls of one generation that are watched alike. Who enters or leaves
+//! changes the word only as long as it is the bucket of that moment and cohort. A bucket that is
+//! overdue is taken over by the moment that comes round to it next, in one swap that also says how
+//! many were left in it; whoever comes later to that bucket sees so, and goes to the count of the
+//! overdue instead, which is a word with the number of the cohort as well. A cohort recurs after
+//! 65,536 generations, and a moment after 2^29 buckets: a call would have to be suspended within its
+//! admission or settlement for exactly so long to be mistaken.
+
+use std::sync::OnceLock;
+
+use super::sync::{
+    AtomicU64,
+    Ordering::{AcqRel, Acquire, Relaxed},
+};
+
+/// A power of two, so that a bucket is found without a division by it. (Four under loom.)
+const BUCKETS: u64 = if cfg!(tower_breaker_loom) { 4 } else { 512 };
+
+/// Buckets from the one that is not yet overdue to the one that is now: those of a slow call's time,
+/// which it need not begin with, and one to spare.
+const LIVE: u64 = BUCKETS - 2;
+
+/// From the lowest bit up: calls (24 bits), which time round the bucket is on (20), cohort (20).
+/// The count of the overdue has the same shape, with nothing for the round.
+const CALLS: u64 = (1 << 24) - 1;
+const ROUND_SHIFT: u32 = 24;
+const ROUND: u64 = (1 << 20) - 1;
+const COHORT_SHIFT: u32 = 44;
+
+#[derive(Debug)]
+pub(super) struct Running {
+    /// Made when calls are first watched.
+    buckets: OnceLock<Box<[AtomicU64]>>,
+    /// Nanoseconds per bucket, and after which a call is slow.
+    width: AtomicU64,
+    slow_after: AtomicU64,
+    /// The first moment, in buckets, that is not overdue, and when it will be.
+    first: AtomicU64,
+    due: AtomicU64,
+    overdue: AtomicU64,
+}
+
+/// A bucket for the calls of one moment and cohort.
+struct Bucket<'a> {
+    word: &'a AtomicU64,
+    /// The word while nobody is in it.
+    empty: u64,
+}
+
+impl Running {
+    pub(super) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            buckets: OnceLock::new(),
+            // Never 0, because it divides.
+            width: AtomicU64::new(1),
+            slow_after: zero(),
+            first: zero(),
+            due: AtomicU64::new(u64::MAX),
+            overdue: zero(),
+        }
+    }
+
+    // ===== for calls =====
+
+    /// A call has begun, at most a little before now. `turn` takes the lock and calls
+    /// [`turn`](Self::turn) for that moment.
+    #[inline]
+    pub(super) fn enter(&self, cohort: u64, started: u64, turn: impl Fn()) {
+        loop {
+            let bucket = self.bucket(cohort, started);
+            let Err(found) = bucket.add() else { return };
+            if !bucket.is_of_cohort(found) {
+                return; // The generation is over, and nobody will ask for this call.
+            }
+            if bucket.is_later(found) {
+                // It took so long to get here that the call is overdue by now.
+                return self.add_overdue(cohort);
+            }
+            turn();
+        }
+    }
+
+    /// A call has settled.
+    #[inline]
+    pub(super) fn leave(&self, cohort: u64, started: u64) {
+        let bucket = self.bucket(cohort, started);
+        if let Err(found) = bucket.subtract() {
+            self.leave_late(&bucket, found, cohort);
+        }
+    }
+
+    #[cold]
+    fn leave_late(&self, bucket: &Bucket<'_>, found: u64, cohort: u64) {
+        if bucket.is_of_cohort(found) {
+            let overdue = Bucket::overdue(&self.overdue, cohort);
+            let _ = overdue.change(|word| word.wrapping_sub(1));
+        }
+    }
+
+    #[cold]
+    fn add_overdue(&self, cohort: u64) {
+        let _ = Bucket::overdue(&self.overdue, cohort).add();
+    }
+
+    /// How many calls of this cohort run for longer than a fast one, as of the last turn.
+    #[inline]
+    pub(super) fn overdue(&self, cohort: u64) -> u64 {
+        // Acquire: nobody sees the turn that took them over before they are counted.
+        let word = self.overdue.load(Acquire);
+        if word >> COHORT_SHIFT != cohort {
+            return 0;
+        }
+        // Who leaves may come before the turn that has taken it over adds it: then it is below 0.
+        let calls = word & CALLS;
+        if calls > CALLS / 2 { 0 } else { calls }
+    }
+
+    /// When, by time alone, somebody may become overdue.
+    #[inline]
+    pub(super) fn due(&self) -> u64 {
+        self.due.load(Relaxed)
+    }
+
+    // ===== under the lock =====
+
+    /// Forgets who was watched, and watches a new cohort from now on.
+    pub(super) fn begin(&self, cohort: u64, slow_after: u64, now: u64) {
+        let width = slow_after.div_ceil(LIVE).max(1);
+        self.width.store(width, Relaxed);
+        self.slow_after.store(slow_after, Relaxed);
+        let first = self.first_at(now);
+        self.set_first(first);
+        let buckets = self.buckets.get_or_init(|| {
+            let none = (0..BUCKETS).map(|_| AtomicU64::new(0));
+            none.collect()
+        });
+        for moment in first..first.saturating_add(BUCKETS) {
+            let bucket = Bucket::of(buckets, cohort, moment);
+            bucket.word.store(bucket.empty, Relaxed);
+        }
+        // Calls learn of the cohort from the circuit's word, which is published after this.
+        self.overdue.store(cohort << COHORT_SHIFT, Relaxed);
+    }
+
+    /// Counts as overdue who is so at `now`.
+    pub(super) fn turn(&self, now: u64) {
+        let (from, to) = (self.first.load(Relaxed), self.first_at(now));
+        let Some(buckets) = self.buckets.get() else {
+            return;
+        };
+        let cohort = self.overdue.load(Relaxed) >> COHORT_SHIFT;
+        // In a long pause each bucket is overdue once.
+        for moment in from..to.min(from.saturating_add(BUCKETS)) {
+            // The next moment from `to` on that comes round to this bucket.
+            let rounds = (to - moment).div_ceil(BUCKETS);
+            let next = moment.saturating_add(rounds * BUCKETS);
+            let bucket = Bucket::of(buckets, cohort, next);
+            // Who comes after this sees the next moment, and goes to the overdue.
+            let left = bucket.word.swap(bucket.empty, AcqRel) & CALLS;
+            if left != 0 {
+                let overdue = Bucket::overdue(&self.overdue, cohort);
+                let _ = overdue.change(|word| word.wrapping_add(left));
+            }
+        }
+        self.set_first(to.max(from));
+    }
+
+    fn set_first(&self, first: u64) {
+        self.first.store(first, Relaxed);
+        let begins = first.saturating_mul(self.width.load(Relaxed));
+        let due = begins.saturating_add(self.slow_after.load(Relaxed));
+        self.due.store(due, Relaxed);
+    }
+
+    /// The first moment that is not overdue: as old as a slow call's time, or younger.
+    fn first_at(&self, now: u64) -> u64 {
+        match now.checked_sub(self.slow_after.load(Relaxed)) {
+            Some(latest) => latest / self.width.load(Relaxed) + 1,
+            None => 0,
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, cohort: u64, started: u64) -> Bucket<'_> {
+        let buckets = self
+            .buckets
+            .get()
+            .expect("they are made before calls are watched");
+        Bucket::of(buckets, cohort, started / self.width.load(Relaxed))
+    }
+}
+
+impl<'a> Bucket<'a> {
+    #[inline]
+    fn of(buckets: &'a [AtomicU64], cohort: u64, moment: u64) -> Self {
+        Self {
+            word: &buckets[(moment % BUCKETS) as usize],
+            empty: cohort << COHORT_SHIFT | ((moment / BUCKETS) & ROUND) << ROUND_SHIFT,
+        }
+    }
+
+    fn overdue(word: &'a AtomicU64, cohort: u64) -> Self {
+        Self {
+            word,
+            empty: cohort << COHORT_SHIFT,
+        }
+    }
+
+    #[inline]
+    fn add(&self) -> Result<(), u64> {
+        self.change(|word| word.wrapping_add(1))
+    }
+
+    #[inline]
+    fn subtract(&self) -> Result<(), u64> {
+        self.change(|word| word.wrapping_sub(1))
+    }
+
+    /// Changes the count if it is still this bucket's, or else tells what it found.
+    #[inline]
+    fn change(&self, change: impl Fn(u64) -> u64) -> Result<(), u64> {
+        let mut found = self.word.load(Relaxed);
+        while found & !CALLS == self.empty {
+            // The count wraps within its own bits: below 0 is possible for the overdue.
+            let changed = self.empty | (change(found) & CALLS);
+            match self
+                .word
+                .compare_exchange_weak(found, changed, AcqRel, Relaxed)
+            {
+                Ok(_) => return Ok(()),
+                Err(now) => found = now,
+            }
+        }
+        Err(found)
+    }
+
+    fn is_of_cohort(&self, found: u64) -> bool {
+        (found ^ self.empty) >> COHORT_SHIFT == 0
+    }
+
+    /// Whether the bucket has gone on to a later moment.
+    fn is_later(&self, found: u64) -> bool {
+        let ahead = (found >> ROUND_SHIFT).wrapping_sub(self.empty >> ROUND_SHIFT) & ROUND;
+        ahead <= ROUND / 2
+    }
+}

@@ -1,0 +1,72 @@
+//! Counters of what no window counts.
+
+use super::{
+    hot::NEVER,
+    machine::Cause,
+    outcome::Outcome,
+    sync::{AtomicU64, Ordering::Relaxed},
+};
+
+#[derive(Debug)]
+pub(super) struct Tallies {
+    /// Calls that were admitted; kept with [`Record::All`](super::Record::All).
+    pub(super) admitted: AtomicU64,
+    /// Settled calls that were late, or probes, or that no window of time has counted.
+    pub(super) good: AtomicU64,
+    pub(super) bad: AtomicU64,
+    pub(super) ignored: AtomicU64,
+    pub(super) rejected: AtomicU64,
+    pub(super) cancelled: AtomicU64,
+    pub(super) timed_out: AtomicU64,
+    pub(super) slow: AtomicU64,
+    /// Moments, `NEVER` at first.
+    pub(super) last_success: AtomicU64,
+    pub(super) last_failure: AtomicU64,
+}
+
+impl Tallies {
+    pub(super) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Self {
+            admitted: zero(),
+            good: zero(),
+            bad: zero(),
+            ignored: zero(),
+            rejected: zero(),
+            cancelled: zero(),
+            timed_out: zero(),
+            slow: zero(),
+            last_success: AtomicU64::new(NEVER),
+            last_failure: AtomicU64::new(NEVER),
+        }
+    }
+
+    /// Counts one. Relaxed: a count orders nothing else.
+    #[inline]
+    pub(super) fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn settled(&self, bad: bool) {
+        Self::count(if bad { &self.bad } else { &self.good });
+    }
+
+    /// Remembers when a call of the present generation settled.
+    pub(super) fn last(&self, outcome: Outcome, now: u64) {
+        match outcome {
+            Outcome::Success => self.last_success.store(now, Relaxed),
+            Outcome::Failure { .. } => self.last_failure.store(now, Relaxed),
+            Outcome::Ignored => {}
+        }
+    }
+
+    #[inline]
+    pub(super) fn cause(&self, cause: Cause) {
+        match cause {
+            Cause::Answered => {}
+            Cause::TimedOut => Self::count(&self.timed_out),
+            Cause::Cancelled => Self::count(&self.cancelled),
+        }
+    }
+}

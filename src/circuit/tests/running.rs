@@ -1,0 +1,158 @@
+//! B13: calls that are still running, and already slow.
+
+use super::*;
+
+/// Slow after 10 s; open when half of at least four calls are.
+fn slow() -> CircuitBreakerConfigBuilder {
+    config()
+        .failure_threshold(None)
+        .error_threshold_percentage(None)
+        .volume_threshold(4)
+        .slow_call_duration(10 * SECOND)
+        .slow_call_percentage(50)
+        .timeout(None)
+}
+
+fn acquire(circuit: &Circuit, calls: usize) -> Vec<Permit> {
+    let permit = |_| circuit.try_acquire().expect("the circuit should admit");
+    (0..calls).map(permit).collect()
+}
+
+#[test]
+fn b13_a_dependency_that_hangs_is_noticed_at_an_admission() {
+    let (circuit, clock) = circuit(slow());
+    let hanging = acquire(&circuit, 4);
+    clock.advance(10 * SECOND - Duration::from_nanos(1));
+    acquire(&circuit, 1).pop().unwrap().ignore();
+    assert_eq!(circuit.state(), CircuitState::Closed);
+
+    clock.advance(Duration::from_nanos(1));
+    let open = circuit.try_acquire().unwrap_err();
+    assert_eq!(open.reason, Some(TripReason::SlowCalls));
+    assert_eq!(open.retry_after, Some(120 * SECOND));
+    let metrics = circuit.metrics();
+    assert_eq!(metrics.current_state, CircuitState::Open);
+    assert_eq!((metrics.rejected_requests, metrics.in_flight), (1, Some(4)));
+    drop(hanging);
+}
+
+#[test]
+fn b13_a_call_is_overdue_to_within_a_step_too_early() {
+    let (circuit, clock) = circuit(slow().volume_threshold(1));
+    clock.advance(Duration::from_millis(15));
+    let _hanging = acquire(&circuit, 1);
+    let width = 10 * SECOND / 510;
+    clock.advance(10 * SECOND - width);
+    assert!(circuit.try_acquire().is_ok());
+    clock.advance(width);
+    assert!(circuit.try_acquire().is_err());
+}
+
+#[test]
+fn b14_reading_shows_the_slow_ones_and_opens_nothing() {
+    let (circuit, clock) = circuit(slow());
+    let _hanging = acquire(&circuit, 4);
+    clock.advance(20 * SECOND);
+    let metrics = circuit.metrics();
+    assert_eq!(metrics.slow_rate, Some(1.0));
+    assert_eq!(
+        metrics.slow_requests,
+        Some(0),
+        "a total of what has settled"
+    );
+    assert_eq!(metrics.current_state, CircuitState::Closed);
+    assert!(circuit.try_acquire().is_err());
+}
+
+#[test]
+fn b13_running_calls_are_in_numerator_denominator_and_volume() {
+    let (circuit, clock) = circuit(slow());
+    let hanging = acquire(&circuit, 1);
+    clock.advance(10 * SECOND);
+    settle(&circuit, "ss");
+    assert_eq!(circuit.metrics().slow_rate, Some(1.0 / 3.0));
+    drop(hanging);
+    assert_eq!(circuit.metrics().slow_rate, Some(0.0));
+
+    // One that is slow and two that were not, and now a fourth: half of four are slow.
+    let _hanging = acquire(&circuit, 2);
+    clock.advance(10 * SECOND);
+    assert!(circuit.try_acquire().is_err());
+}
+
+#[test]
+fn b13_a_settlement_replaces_the_entry_of_its_call() {
+    let (circuit, clock) = circuit(slow());
+    settle(&circuit, "sss");
+    let hanging = acquire(&circuit, 2);
+    clock.advance(10 * SECOND);
+    assert_eq!(circuit.metrics().slow_rate, Some(2.0 / 5.0));
+    for permit in hanging {
+        permit.success();
+        assert_eq!(circuit.metrics().slow_rate, Some(2.0 / 5.0));
+    }
+    assert_eq!(circuit.metrics().slow_requests, Some(2));
+    assert_eq!(circuit.state(), CircuitState::Closed);
+}
+
+#[test]
+fn b13_a_settlement_counts_the_others_that_still_run() {
+    let (circuit, clock) = circuit(slow());
+    let hanging = acquire(&circuit, 3);
+    settle(&circuit, "ss");
+    clock.advance(10 * SECOND);
+    // The first of three slow ones of five to settle finds them.
+    hanging.into_iter().next().unwrap().success();
+    assert_eq!(circuit.state(), CircuitState::Open);
+}
+
+#[test]
+fn b4_running_calls_of_an_earlier_generation_do_not_count() {
+    let (circuit, clock) = circuit(slow());
+    let hanging = acquire(&circuit, 4);
+    clock.advance(5 * SECOND);
+    circuit.reset();
+    clock.advance(10 * SECOND);
+    assert_eq!(circuit.metrics().slow_rate, Some(0.0));
+    let newer = acquire(&circuit, 4);
+    drop(hanging);
+    clock.advance(10 * SECOND);
+    assert_eq!(circuit.metrics().slow_rate, Some(1.0));
+    drop(newer);
+    assert_eq!(circuit.metrics().slow_rate, Some(0.0));
+}
+
+#[test]
+fn b13_an_admission_sees_what_has_left_the_windows() {
+    let (circuit, clock) = circuit(
+        slow()
+            .error_threshold_percentage(50)
+            .volume_threshold(1)
+            .monitoring_period(30 * SECOND),
+    );
+    settle(&circuit, "ss");
+    clock.advance(15 * SECOND);
+    settle(&circuit, "f");
+    clock.advance(15 * SECOND);
+    // Only the failure is left.
+    assert_eq!(circuit.state(), CircuitState::Closed);
+    let open = circuit.try_acquire().unwrap_err();
+    assert_eq!(open.reason, Some(TripReason::ErrorRate));
+}
+
+#[test]
+fn b13_any_pause_and_any_duration_will_do() {
+    for slow_after in [
+        Duration::from_nanos(1),
+        Duration::from_micros(1),
+        Duration::MAX,
+    ] {
+        let (circuit, clock) = circuit(slow().slow_call_duration(slow_after).volume_threshold(9));
+        for pause in [1, 100, 1_000_000, u64::MAX / 4] {
+            let _hanging = acquire(&circuit, 1);
+            clock.advance(Duration::from_nanos(pause));
+            settle(&circuit, "s");
+        }
+        assert!(circuit.metrics().slow_rate.is_some());
+    }
+}
