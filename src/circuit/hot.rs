@@ -5,7 +5,9 @@
 //! turn, the next step of the window, another configuration) is done under the circuit's lock, in
 //! [`Machine`](super::machine::Machine), which publishes its results here.
 
-use std::{sync::OnceLock, time::Duration};
+#[cfg(feature = "latency")]
+use std::sync::OnceLock;
+use std::time::Duration;
 
 #[cfg(feature = "latency")]
 use super::latency::Latencies;

@@ -43,16 +43,30 @@
 //!   generation moves no window, run or probe count of it. (`loom_a_window_loses_nothing_while_it_turns`,
 //!   `loom_a_late_result_moves_nothing_of_the_next_generation`,
 //!   `loom_a_call_of_the_new_generation_is_not_lost`)
+//! - A call that still runs though it is slow by now is counted once: as such, or as settled.
+//!   (`loom_a_hanging_call_opens_exactly_once`,
+//!   `loom_a_hanging_call_and_its_settlement_are_never_counted_both`,
+//!   `loom_nobody_is_lost_who_enters_while_it_turns`, `loom_nobody_stays_who_leaves_while_it_turns`,
+//!   `loom_a_bucket_goes_round_while_two_are_about_it`, `loom_a_call_of_another_cohort_moves_nothing`)
+//! - A call in flight while the circuit is [reconfigured](Circuit::reconfigure) counts by the old
+//!   configuration or by the new one.
+//!   (`loom_a_call_is_counted_in_one_window_or_the_next`,
+//!   `loom_a_call_is_counted_in_one_size_of_window_or_the_next`,
+//!   `loom_a_call_is_counted_where_all_is_recorded_or_only_what_the_rules_need`)
 //! - Whoever waits for readiness is woken by whatever it may wait for. (`loom_no_wake_up_is_lost_to_a_reset`,
 //!   `..._to_a_disabling`, `..._to_a_probe_that_gives_its_place_back`)
 //!
-//! What is not guaranteed: the rules are independent, so two settlements at the same time may take
-//! effect in one order for the run of failures and in the other for a rate. And [`Circuit::metrics`]
-//! is consistent but for calls that settle while it is taken: what such a call counts in more than
-//! one figure may show in one of them first.
+//! What is not guaranteed:
 //!
-//! The names are those of the models in `src/circuit/models.rs`, which explore every interleaving of
-//! a few calls.
+//! - The rules are independent, so two settlements at the same time may take effect in one order for
+//!   the run of failures and in the other for a rate.
+//! - A slow call that is just settling may be missing for a moment from what others see. Where it
+//!   makes the difference, it opens the circuit itself, a moment later.
+//! - [`Circuit::metrics`] is consistent but for calls that settle while it is taken: what such a call
+//!   counts in more than one figure may show in one of them first.
+//!
+//! The names are those of the models in `src/circuit/models.rs`, in `running.rs` and in
+//! `window/count/loom_tests.rs`, which explore every interleaving of a few calls.
 
 mod backoff;
 mod clock;
@@ -166,7 +180,8 @@ impl Circuit {
     /// circuit waits as long as it would with the new `reset_timeout` and `reset_backoff`, counted
     /// from when it opened. Calls in flight while `slow_call_duration` is changed count as slow only
     /// when they have settled. While [`Record::Rules`] holds, totals that it does not keep stand
-    /// still.
+    /// still; a call that settles in the very moment in which [`Record::All`] comes back may be
+    /// missing from `total_requests`.
     pub fn reconfigure(&self, config: CircuitBreakerConfig) {
         self.shared
             .with(|machine, hot, now| machine.reconfigure(hot, now, config));

@@ -217,6 +217,85 @@ fn loom_manual_control_and_traffic_do_not_lose_each_other() {
     });
 }
 
+/// Slow after a second; with a clock that stands at two.
+fn with_one_that_hangs(config: CircuitBreakerConfigBuilder) -> (Circuit, Permit) {
+    let slow = config.slow_call_duration(SECOND).slow_call_percentage(100);
+    let (circuit, clock) = circuit(slow);
+    let hanging = circuit.try_acquire().expect("it is closed");
+    clock.advance(2 * SECOND);
+    (circuit, hanging)
+}
+
+#[test]
+fn loom_a_hanging_call_opens_exactly_once() {
+    explore(|| {
+        let (circuit, _hanging) = with_one_that_hangs(config().volume_threshold(1));
+        both(
+            &circuit,
+            |circuit| call(&circuit, Outcome::Ignored),
+            |circuit| call(&circuit, Outcome::Ignored),
+        );
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.opened_total, 1);
+        assert_eq!(metrics.trip_reason, Some(TripReason::SlowCalls));
+        // One finds it, and is turned away; the other one as well, unless it came before.
+        assert!(metrics.rejected_requests >= 1);
+    });
+}
+
+#[test]
+fn loom_a_hanging_call_and_its_settlement_are_never_counted_both() {
+    explore(|| {
+        // One slow call is not enough.
+        let (circuit, hanging) = with_one_that_hangs(config().volume_threshold(2));
+        both(
+            &circuit,
+            |circuit| circuit.try_acquire().expect("it is closed").ignore(),
+            |_| hanging.success(),
+        );
+        let metrics = circuit.metrics();
+        assert_eq!((metrics.opened_total, metrics.slow_rate), (0, Some(1.0)));
+    });
+}
+
+/// The circuit of `rules` is reconfigured while a failure settles that was admitted before. In
+/// either order it is the one call of its window.
+fn reconfigured_while_a_failure_settles(
+    rules: fn() -> CircuitBreakerConfigBuilder,
+    change: fn(CircuitBreakerConfigBuilder) -> CircuitBreakerConfigBuilder,
+) {
+    explore(move || {
+        let one = || rules().error_threshold_percentage(100).volume_threshold(1);
+        let (circuit, _) = circuit(one());
+        let changed = change(one())
+            .build()
+            .expect("these are within their ranges");
+        let permit = circuit.try_acquire().expect("it is closed");
+        both(
+            &circuit,
+            move |circuit| circuit.reconfigure(changed),
+            |_| permit.failure(),
+        );
+        let metrics = circuit.metrics();
+        assert_eq!((metrics.opened_total, metrics.failed_requests), (1, 1));
+    });
+}
+
+#[test]
+fn loom_a_call_is_counted_in_one_window_or_the_next() {
+    reconfigured_while_a_failure_settles(config, |config| config.window(2));
+}
+
+#[test]
+fn loom_a_call_is_counted_in_one_size_of_window_or_the_next() {
+    reconfigured_while_a_failure_settles(|| config().window(1), |config| config.window(2));
+}
+
+#[test]
+fn loom_a_call_is_counted_where_all_is_recorded_or_only_what_the_rules_need() {
+    reconfigured_while_a_failure_settles(config, |config| config.record(Record::All));
+}
+
 #[derive(Default)]
 struct Woken(AtomicUsize);
 

@@ -153,10 +153,12 @@ impl Running {
         });
         for moment in first..first.saturating_add(BUCKETS) {
             let bucket = Bucket::of(buckets, cohort, moment);
-            bucket.word.store(bucket.empty, Relaxed);
+            // Swapped, not stored: calls of the cohort before may be leaving, and loom knows the
+            // order of changes only where each reads the one before.
+            bucket.word.swap(bucket.empty, Relaxed);
         }
         // Calls learn of the cohort from the circuit's word, which is published after this.
-        self.overdue.store(cohort << COHORT_SHIFT, Relaxed);
+        self.overdue.swap(cohort << COHORT_SHIFT, Relaxed);
     }
 
     /// Counts as overdue who is so at `now`.
@@ -259,5 +261,117 @@ impl<'a> Bucket<'a> {
     fn is_later(&self, found: u64) -> bool {
         let ahead = (found >> ROUND_SHIFT).wrapping_sub(self.empty >> ROUND_SHIFT) & ROUND;
         ahead <= ROUND / 2
+    }
+}
+
+#[cfg(all(test, tower_breaker_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::circuit::sync::{Arc, Mutex};
+    use loom::thread;
+
+    const COHORT: u64 = 0x10;
+    /// Two buckets of 5.
+    const SLOW: u64 = 10;
+
+    struct Watched {
+        running: Running,
+        lock: Mutex<()>,
+    }
+
+    impl Watched {
+        fn new() -> Arc<Self> {
+            let running = Running::new();
+            running.begin(COHORT, SLOW, 0);
+            let lock = Mutex::new(());
+            Arc::new(Self { running, lock })
+        }
+
+        fn turn(&self, now: u64) {
+            let _lock = self.lock.lock().unwrap();
+            self.running.turn(now);
+        }
+
+        fn enter(&self, now: u64) {
+            self.running.enter(COHORT, now, || self.turn(now));
+        }
+
+        fn overdue_at(&self, now: u64) -> u64 {
+            self.turn(now);
+            self.running.overdue(COHORT)
+        }
+    }
+
+    fn both(watched: &Arc<Watched>, one: fn(&Watched), other: fn(&Watched)) {
+        let theirs = watched.clone();
+        let handle = thread::spawn(move || one(&theirs));
+        other(watched);
+        handle.join().unwrap();
+    }
+
+    #[test]
+    fn loom_nobody_is_lost_who_enters_while_it_turns() {
+        loom::model(|| {
+            let watched = Watched::new();
+            both(&watched, |w| w.enter(0), |w| w.turn(SLOW + 5));
+            assert_eq!(watched.overdue_at(SLOW + 5), 1);
+            watched.running.leave(COHORT, 0);
+            assert_eq!(watched.overdue_at(100 * SLOW), 0);
+        });
+    }
+
+    #[test]
+    fn loom_nobody_stays_who_leaves_while_it_turns() {
+        loom::model(|| {
+            let watched = Watched::new();
+            watched.enter(0);
+            watched.enter(0);
+            both(
+                &watched,
+                |w| w.running.leave(COHORT, 0),
+                // Never more than are there, and never a number from below zero.
+                |w| assert!((1..=2).contains(&w.overdue_at(SLOW))),
+            );
+            assert_eq!(watched.overdue_at(SLOW), 1);
+            assert_eq!(watched.overdue_at(100 * SLOW), 1);
+        });
+    }
+
+    #[test]
+    fn loom_a_bucket_goes_round_while_two_are_about_it() {
+        loom::model(|| {
+            let watched = Watched::new();
+            // The bucket of 0 is the one of 20 the next time round.
+            both(
+                &watched,
+                |w| {
+                    w.enter(0);
+                    w.running.leave(COHORT, 0);
+                },
+                |w| w.enter(20),
+            );
+            assert_eq!(watched.overdue_at(20 + SLOW), 1);
+            watched.running.leave(COHORT, 20);
+            assert_eq!(watched.overdue_at(20 + SLOW), 0);
+        });
+    }
+
+    #[test]
+    fn loom_a_call_of_another_cohort_moves_nothing() {
+        loom::model(|| {
+            let watched = Watched::new();
+            watched.enter(0);
+            both(
+                &watched,
+                |w| w.running.leave(COHORT, 0),
+                |w| {
+                    let _lock = w.lock.lock().unwrap();
+                    w.running.begin(COHORT + 1, SLOW, 0);
+                },
+            );
+            watched.running.enter(COHORT + 1, 0, || watched.turn(0));
+            watched.turn(SLOW);
+            assert_eq!(watched.running.overdue(COHORT + 1), 1);
+        });
     }
 }
