@@ -15,7 +15,6 @@ use super::{
     clock::nanos,
     config::{CircuitBreakerConfig, OnCancel},
     outcome::Outcome,
-    plan::Plan,
     run::Run,
     running::Running,
     state::TripReason,
@@ -24,7 +23,7 @@ use super::{
         Ordering::{Acquire, Relaxed, Release},
     },
     tallies::Tallies,
-    window::{Rate, Select},
+    window::{Kind, Rate},
     word::Word,
 };
 
@@ -47,7 +46,6 @@ pub(super) struct Hot {
 #[repr(align(64))]
 struct Settings {
     word: AtomicU64,
-    plan: AtomicU64,
     /// When an open circuit is due for a probe.
     until: AtomicU64,
     /// When an admission has to look at the rules, because time has passed.
@@ -83,7 +81,6 @@ impl Hot {
         Self {
             settings: Settings {
                 word: zero(),
-                plan: zero(),
                 until: zero(),
                 look_at: zero(),
                 slow_after: never(),
@@ -104,12 +101,6 @@ impl Hot {
     pub(super) fn word(&self) -> Word {
         // Acquire: what was prepared for a generation is seen by those who see the generation.
         Word(self.settings.word.load(Acquire))
-    }
-
-    #[inline]
-    pub(super) fn plan(&self) -> Plan {
-        // Relaxed: a call that is recorded by the plan of another shape finds itself not current.
-        Plan::from_bits(self.settings.plan.load(Relaxed))
     }
 
     /// When an open circuit is due for a probe.
@@ -149,26 +140,26 @@ impl Hot {
     pub(super) fn settle(
         &self,
         word: Word,
-        plan: Plan,
         end: End,
         turn: impl Fn(),
     ) -> Result<Option<TripReason>, Missed> {
         let is_current = || self.word().carried() == word;
         let mut broken = None;
-        let errors = plan.errors();
-        if errors != Select::None {
+        if word.errors() != Kind::None {
             let recorded = self
                 .errors
-                .record(errors, end.bad, end.now, is_current, &turn);
+                .record(word.errors(), end.bad, end.now, is_current, &turn);
             if self.errors.is_broken_by(recorded.ok_or(Missed)?) {
                 broken = Some(TripReason::ErrorRate);
             }
+        } else if !is_current() {
+            return Err(Missed);
         }
-        if plan.tallies(end.bad) {
+        if word.is_tallied(end.bad) {
             self.tallies.settled(end.bad);
         }
-        if plan.knows_slow()
-            && let Some(reason) = self.settle_slow(word, plan, end, turn)
+        if word.is_watched()
+            && let Some(reason) = self.settle_slow(word, end, turn)
         {
             broken = broken.or(Some(reason));
         }
@@ -182,14 +173,14 @@ impl Hot {
             }
         } else {
             self.run.success(word.generation());
-            if plan.records_all() {
+            if word.is_counted() {
                 self.tallies.last_success.store(end.now, Relaxed);
             }
         }
         Ok(broken)
     }
 
-    fn settle_slow(&self, word: Word, plan: Plan, end: End, turn: impl Fn()) -> Option<TripReason> {
+    fn settle_slow(&self, word: Word, end: End, turn: impl Fn()) -> Option<TripReason> {
         let is_slow = self.is_slow(end.ran);
         if is_slow {
             Tallies::count(&self.tallies.slow);
@@ -201,7 +192,7 @@ impl Hot {
         // If it is not current any more, what this window holds has just been cleared away.
         let mut counts = self
             .slow
-            .record(plan.slow(), is_slow, end.now, is_current, turn)?;
+            .record(word.slow(), is_slow, end.now, is_current, turn)?;
         counts.bad += self.running.overdue(word.cohort());
         let broken = self.slow.is_broken_by(counts);
         broken.then_some(TripReason::SlowCalls)
@@ -230,7 +221,7 @@ impl Hot {
     // ===== for the machine, under the lock =====
 
     /// Takes over what a call may find changed at any moment.
-    pub(super) fn configure(&self, config: &CircuitBreakerConfig, plan: Plan, generation: u64) {
+    pub(super) fn configure(&self, config: &CircuitBreakerConfig, generation: u64) {
         let volume = config.volume_threshold;
         self.errors
             .set_rule(config.error_threshold_percentage, volume);
@@ -248,10 +239,9 @@ impl Hot {
         };
         set(&self.settings.cancelled_after, cancelled_after);
         #[cfg(feature = "latency")]
-        if plan.records_all() {
+        if config.record == super::config::Record::All {
             self.latencies.get_or_init(Latencies::new);
         }
-        self.settings.plan.store(plan.bits(), Relaxed);
         // A rule may have become true.
         self.set_look_at(0);
     }

@@ -11,7 +11,6 @@ use super::{
     metrics::{CircuitBreakerMetrics, Latency},
     outcome::Outcome,
     permit::{Rejection, Ticket},
-    plan::Plan,
     state::TripReason,
     sync::{
         AtomicU64, Mutex, MutexGuard,
@@ -19,7 +18,7 @@ use super::{
     },
     tallies::Tallies,
     waiters::WaiterId,
-    window::Select,
+    window::Kind,
     word::Word,
 };
 
@@ -203,15 +202,11 @@ impl Shared {
         if outcome == Outcome::Ignored {
             return self.settle_ignored(ticket);
         }
-        let plan = self.hot.plan();
-        let end = self.end(plan, ticket, outcome);
-        if plan.records_all() && ticket.word.is_timed() {
+        let end = self.end(ticket, ticket.word, outcome);
+        if ticket.word.is_counted() {
             self.hot.took(end.ran);
         }
-        match self
-            .hot
-            .settle(ticket.word, plan, end, || self.turn(end.now))
-        {
+        match self.hot.settle(ticket.word, end, || self.turn(end.now)) {
             Ok(None) if !end.bad || outcome == Outcome::FAILURE => {}
             Ok(broken) => self.conclude(ticket.word, broken, outcome),
             Err(Missed) => self.settle_anew(ticket, outcome),
@@ -219,9 +214,9 @@ impl Shared {
     }
 
     #[inline]
-    fn end(&self, plan: Plan, ticket: Ticket, outcome: Outcome) -> End {
+    fn end(&self, ticket: Ticket, word: Word, outcome: Outcome) -> End {
         let bad = outcome != Outcome::Success;
-        if !plan.times_the_end() {
+        if !word.is_timed_at_its_end() {
             return End {
                 now: NEVER,
                 ran: 0,
@@ -246,18 +241,18 @@ impl Shared {
     #[cold]
     fn settle_anew(&self, ticket: Ticket, outcome: Outcome) {
         loop {
-            let (present, plan) = {
+            let present = {
                 // Whoever is changing it has done so when the lock is to be had.
                 let machine = self.lock();
-                let (present, plan) = (self.hot.word().carried(), self.hot.plan());
+                let present = self.hot.word().carried();
                 if present.generation() != ticket.word.generation() {
-                    let end = self.end(plan, ticket, outcome);
+                    let end = self.end(ticket, present, outcome);
                     return machine.settle_late(&self.hot, ticket.word, end.ran, end.bad);
                 }
-                (present, plan)
+                present
             };
-            let end = self.end(plan, ticket, outcome);
-            if let Ok(broken) = self.hot.settle(present, plan, end, || self.turn(end.now)) {
+            let end = self.end(ticket, present, outcome);
+            if let Ok(broken) = self.hot.settle(present, end, || self.turn(end.now)) {
                 self.lock().count_admission(&self.hot, ticket.word);
                 return self.conclude(present, broken, outcome);
             }
@@ -273,7 +268,7 @@ impl Shared {
     fn settle_probe(&self, ticket: Ticket, outcome: Outcome) {
         self.with(|machine, hot, now| {
             let ran = now.saturating_sub(ticket.started);
-            if outcome != Outcome::Ignored && hot.plan().records_all() && ticket.word.is_timed() {
+            if outcome != Outcome::Ignored && ticket.word.is_counted() {
                 hot.took(ran);
             }
             machine.settle_probe(hot, now, ticket.word, ran, outcome);
@@ -314,9 +309,9 @@ impl Shared {
     pub(super) fn metrics(&self) -> CircuitBreakerMetrics {
         let now = self.now();
         let hot = &self.hot;
-        let (seen, plan) = {
+        let (seen, word) = {
             let mut machine = self.lock();
-            (machine.snapshot(hot, now), hot.plan())
+            (machine.snapshot(hot, now), hot.word())
         };
         let date = |at| self.timeline.date(at);
         let read = |counter: &AtomicU64| counter.load(Relaxed);
@@ -326,10 +321,10 @@ impl Shared {
         let counted = seen.lifetime;
         let failed = counted.bad + bad;
         let ignored = read(&tallies.ignored);
-        let successful = plan.records_all().then_some(counted.good + good);
+        let successful = word.is_counted().then_some(counted.good + good);
         // After the settled ones, so that it is never less than those. Acquire for that order.
         let admitted = tallies.admitted.load(Acquire);
-        let total = plan.records_all().then_some(admitted);
+        let total = word.is_counted().then_some(admitted);
         let in_flight = successful.map(|good| admitted.saturating_sub(good + failed + ignored));
         CircuitBreakerMetrics {
             total_requests: total,
@@ -339,18 +334,18 @@ impl Shared {
             rejected_requests: read(&tallies.rejected),
             cancelled_requests: read(&tallies.cancelled),
             timed_out_requests: read(&tallies.timed_out),
-            slow_requests: plan.knows_slow().then(|| read(&tallies.slow)),
+            slow_requests: word.is_watched().then(|| read(&tallies.slow)),
             in_flight,
-            last_success_time: moment(&tallies.last_success).filter(|_| plan.records_all()),
-            last_failure_time: moment(&tallies.last_failure).filter(|_| plan.times_the_end()),
+            last_success_time: moment(&tallies.last_success).filter(|_| word.is_counted()),
+            last_failure_time: moment(&tallies.last_failure).filter(|_| word.is_timed_at_its_end()),
             current_state: seen.state,
             available: seen.available,
             state_changed_at: date(seen.since),
-            error_rate: (plan.errors() != Select::None).then(|| seen.errors.rate()),
-            slow_rate: (plan.slow() != Select::None).then(|| seen.slow.rate()),
+            error_rate: (word.errors() != Kind::None).then(|| seen.errors.rate()),
+            slow_rate: (word.slow() != Kind::None).then(|| seen.slow.rate()),
             retry_after: seen.retry_after,
             next_probe_at: seen.due.map(date),
-            latency: self.latency().filter(|_| plan.records_all()),
+            latency: self.latency().filter(|_| word.is_counted()),
             trip_reason: seen.reason,
             opened_total: seen.opened,
             recoveries_total: seen.recoveries,

@@ -1,9 +1,13 @@
 //! The state of a circuit in one word, which is all that a healthy call looks at.
 
-use super::state::{CircuitState, TripReason};
+use super::{
+    shape::Shape,
+    state::{CircuitState, TripReason},
+    window::Kind,
+};
 
 /// From the lowest bit up: the state (3 bits), *changing* (1), *ramping* (1), the trip reason (4),
-/// what a call is recorded in (16, see [`Shape`]), the generation (39).
+/// the [`Shape`] (20), the generation (35).
 ///
 /// A call carries the word that admitted it. Equal words are of the same generation and the same
 /// shape: what the call was recorded in when it began is still what it is to be recorded in.
@@ -18,40 +22,8 @@ const CHANGING: u64 = 1 << 3;
 /// generation.
 const RAMPING: u64 = 1 << 4;
 const REASON_SHIFT: u32 = 5;
-const GENERATION_SHIFT: u32 = Shape::SHIFT + 16;
-
-/// What a call does at its admission, as far as the configuration decides that, and how often that
-/// has been decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Shape {
-    /// 0: admissions are not counted. Else they are, and this is another number than the last time.
-    pub(super) counting: u8,
-    /// Calls need to know when they began.
-    pub(super) timed: bool,
-    /// 0: running calls are not watched. Else they are, and this is another number than the last
-    /// time.
-    pub(super) watching: u8,
-    /// Another one each time that what calls are recorded in changes. It recurs after 256 times; a
-    /// call would have to be suspended in the midst of its settlement for exactly so many to be
-    /// mistaken.
-    pub(super) version: u8,
-}
-
-impl Shape {
-    const SHIFT: u32 = REASON_SHIFT + 4;
-    const COUNTING: u64 = 0b111 << Self::SHIFT;
-    const TIMED: u64 = 1 << (Self::SHIFT + 3);
-    const WATCHING: u64 = 0b1111 << (Self::SHIFT + 4);
-    const VERSION_SHIFT: u32 = Self::SHIFT + 8;
-
-    fn bits(self) -> u64 {
-        debug_assert!(self.counting < 8 && self.watching < 16);
-        let bits = u64::from(self.counting)
-            | (u64::from(self.timed) << 3)
-            | (u64::from(self.watching) << 4);
-        (bits << Self::SHIFT) | (u64::from(self.version) << Self::VERSION_SHIFT)
-    }
-}
+const SHAPE_SHIFT: u32 = REASON_SHIFT + 4;
+const GENERATION_SHIFT: u32 = SHAPE_SHIFT + Shape::BITS;
 
 impl Word {
     pub(super) fn new(
@@ -78,7 +50,7 @@ impl Word {
             Some(TripReason::Forced) => 7,
         };
         let low = state | (reason << REASON_SHIFT);
-        Self(low | shape.bits() | (generation << GENERATION_SHIFT))
+        Self(low | (shape.bits() << SHAPE_SHIFT) | (generation << GENERATION_SHIFT))
     }
 
     /// The same, while the next one is prepared.
@@ -143,39 +115,69 @@ impl Word {
         self.0 >> GENERATION_SHIFT
     }
 
-    // ===== the shape =====
+    // ===== the shape: what its calls are recorded in =====
+
+    #[inline]
+    fn has(self, shape: u64) -> bool {
+        self.0 & (shape << SHAPE_SHIFT) != 0
+    }
 
     /// Admission has nothing to do beyond reading this word.
     #[inline]
     pub(super) fn is_bare(self) -> bool {
-        self.0 & (Shape::COUNTING | Shape::TIMED | Shape::WATCHING) == 0
+        !self.has(Shape::COUNTING | Shape::TIMED | Shape::WATCHING)
     }
 
+    /// Everything is recorded, admissions included.
     #[inline]
     pub(super) fn is_counted(self) -> bool {
-        self.0 & Shape::COUNTING != 0
+        self.has(Shape::COUNTING)
     }
 
+    /// When a call began is known.
     #[inline]
     pub(super) fn is_timed(self) -> bool {
-        self.0 & Shape::TIMED != 0
+        self.has(Shape::TIMED)
+    }
+
+    /// Calls can be slow.
+    #[inline]
+    pub(super) fn is_watched(self) -> bool {
+        self.has(Shape::WATCHING)
+    }
+
+    /// When a call ended is to be known.
+    #[inline]
+    pub(super) fn is_timed_at_its_end(self) -> bool {
+        self.has(Shape::COUNTING | Shape::WATCHING | Shape::ERRORS_IN_TIME)
+    }
+
+    /// The tallies count settled calls, because no window counts them for good.
+    #[inline]
+    pub(super) fn is_tallied(self, bad: bool) -> bool {
+        !self.has(Shape::ERRORS_IN_TIME) && (bad || self.is_counted())
     }
 
     #[inline]
-    pub(super) fn is_watched(self) -> bool {
-        self.0 & Shape::WATCHING != 0
+    pub(super) fn errors(self) -> Kind {
+        Kind::unpack(self.0 >> (SHAPE_SHIFT + Shape::ERRORS_SHIFT))
+    }
+
+    #[inline]
+    pub(super) fn slow(self) -> Kind {
+        Kind::unpack(self.0 >> (SHAPE_SHIFT + Shape::SLOW_SHIFT))
     }
 
     /// Whether the admissions of both are counted together.
     pub(super) fn is_counted_like(self, other: Self) -> bool {
-        (self.0 ^ other.0) & Shape::COUNTING == 0
+        !Self(self.0 ^ other.0).has(Shape::COUNTING)
     }
 
     /// A number of 20 bits for the calls that are watched together: those of one generation, between
     /// two changes of how they are watched.
     #[inline]
     pub(super) fn cohort(self) -> u64 {
-        let watching = (self.0 & Shape::WATCHING) >> (Shape::SHIFT + 4);
+        let watching = (self.0 >> (SHAPE_SHIFT + Shape::WATCHING_SHIFT)) & 0xf;
         watching | (self.generation() & 0xffff) << 4
     }
 }

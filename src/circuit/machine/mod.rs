@@ -33,10 +33,11 @@ use super::{
     clock::nanos,
     config::CircuitBreakerConfig,
     hot::Hot,
+    shape::Shape,
     state::{CircuitState, TripReason},
     waiters::Waiters,
     window::{Counts, Ring},
-    word::{Shape, Word},
+    word::Word,
 };
 
 #[derive(Debug)]
@@ -230,10 +231,10 @@ impl Machine {
 
     /// Prepares what a new generation is recorded in.
     fn begin(&mut self, hot: &Hot, now: u64) {
-        let (plan, rings) = (hot.plan(), &mut self.rings);
+        let (shape, rings) = (self.shape, &mut self.rings);
         if matches!(self.phase, Phase::Closed(_)) {
-            hot.errors.clear(plan.errors(), &mut rings.errors);
-            hot.slow.clear(plan.slow(), &mut rings.slow);
+            hot.errors.clear(shape.errors, &mut rings.errors);
+            hot.slow.clear(shape.slow, &mut rings.slow);
             hot.begin_run(self.generation);
             hot.set_look_at(0);
         }
@@ -298,10 +299,10 @@ impl Machine {
 
     /// What the windows hold, and those calls that are not in them yet though they are slow already.
     fn counts(&mut self, hot: &Hot, now: u64) -> [Counts; 2] {
-        let (plan, rings) = (hot.plan(), &mut self.rings);
-        let errors = hot.errors.counts(plan.errors(), &mut rings.errors, now);
-        let mut slow = hot.slow.counts(plan.slow(), &mut rings.slow, now);
-        if plan.knows_slow() {
+        let (shape, rings) = (self.shape, &mut self.rings);
+        let errors = hot.errors.counts(shape.errors, &mut rings.errors, now);
+        let mut slow = hot.slow.counts(shape.slow, &mut rings.slow, now);
+        if shape.watching != 0 {
             hot.running.turn(now);
             slow.bad += hot.running.overdue(self.word().cohort());
         }

@@ -11,10 +11,10 @@ use crate::circuit::{
     clock::nanos,
     config::{CircuitBreakerConfig, Record},
     hot::Hot,
-    plan::{self, Plan},
+    shape::{self, Shape},
     state::TripReason,
     sync::Ordering::Relaxed,
-    word::Shape,
+    window::{Kind, Span},
 };
 
 impl Machine {
@@ -33,35 +33,32 @@ impl Machine {
 
     /// Has calls recorded as the configuration says. `old` is the one before, if there was one.
     pub(super) fn configure(&mut self, hot: &Hot, now: u64, old: Option<&CircuitBreakerConfig>) {
-        let before = hot.plan();
         let shape = self.next_shape(old);
         if shape.version == self.shape.version && old.is_some() {
-            let plan = Plan::new(&self.config, before.errors(), before.slow());
-            return hot.configure(&self.config, plan, self.generation);
+            return hot.configure(&self.config, self.generation);
         }
         hot.suspend();
         let begins_to_count = shape.counting != 0 && shape.counting != self.shape.counting;
         let watches_anew = shape.watching != self.shape.watching;
-        self.shape = shape;
+        let before = std::mem::replace(&mut self.shape, shape);
 
         let (old_spans, spans) = (
-            old.map_or([None; 2], plan::spans),
-            plan::spans(&self.config),
+            old.map_or([None; 2], shape::spans),
+            shape::spans(&self.config),
         );
-        let (mut errors, mut slow) = (before.errors(), before.slow());
         if spans[0] != old_spans[0] {
             let ring = &mut self.rings.errors;
-            hot.errors.clear(errors, ring);
+            hot.errors.clear(before.errors, ring);
             // What it has counted for good is no longer to be had from it.
             let counted = hot.errors.lifetime(ring);
             hot.tallies.good.fetch_add(counted.good, Relaxed);
             hot.tallies.bad.fetch_add(counted.bad, Relaxed);
-            (errors, *ring) = hot.errors.begin(spans[0], now);
+            *ring = hot.errors.begin(spans[0], now);
         }
         if spans[1] != old_spans[1] {
             let ring = &mut self.rings.slow;
-            hot.slow.clear(slow, ring);
-            (slow, *ring) = hot.slow.begin(spans[1], now);
+            hot.slow.clear(before.slow, ring);
+            *ring = hot.slow.begin(spans[1], now);
         }
         if begins_to_count {
             self.count_settled_as_admitted(hot);
@@ -69,8 +66,7 @@ impl Machine {
         if watches_anew {
             self.watch(hot, now);
         }
-        let plan = Plan::new(&self.config, errors, slow);
-        hot.configure(&self.config, plan, self.generation);
+        hot.configure(&self.config, self.generation);
         hot.publish(self.word(), self.until());
     }
 
@@ -93,13 +89,17 @@ impl Machine {
             same if same == slow_after => self.shape.watching,
             Some(_) => another(&mut self.last.watching, 15),
         };
+        let spans = shape::spans(config);
+        let [errors, slow] = spans.map(|span| span.map_or(Kind::None, Span::kind));
         let mut shape = Shape {
             counting,
-            timed: plan::times_the_start(config),
+            timed: shape::is_timed(config),
             watching,
+            errors,
+            slow,
             version: self.shape.version,
         };
-        if shape != self.shape || old.map(plan::spans) != Some(plan::spans(config)) {
+        if shape != self.shape || old.map(shape::spans) != Some(spans) {
             shape.version = shape.version.wrapping_add(1);
         }
         shape

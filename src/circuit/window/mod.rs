@@ -11,7 +11,7 @@ mod time;
 pub(super) use self::time::TimeWindow;
 pub(super) use self::{
     count::MAX_SIZE,
-    rate::{Rate, Select, Span},
+    rate::{Kind, Rate, Span},
     time::Ring,
 };
 

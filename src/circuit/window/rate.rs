@@ -1,7 +1,7 @@
 //! A rate: the window that it is taken over, and the rule that looks at it.
 //!
 //! A circuit can be reconfigured while calls settle, so a rate has room for a window of either
-//! kind, and those who record are told which one it is. Windows of calls differ in size, which is
+//! kind, and calls carry in their word which one they are recorded in. Windows of calls differ in size, which is
 //! part of how they work; each size that a circuit has ever been configured with stays allocated
 //! (half a byte per call of the window) until the circuit is dropped, because a call that has been
 //! suspended might still look at it.
@@ -21,6 +21,8 @@ pub(crate) struct Rate {
     rule: AtomicU64,
     time: TimeWindow,
     calls: CountWindows,
+    /// Which of these it is.
+    size: AtomicU64,
 }
 
 /// What a window is over.
@@ -32,13 +34,13 @@ pub(crate) enum Span {
     Calls(u32),
 }
 
-/// Which window is recorded in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Select {
+/// Which window is recorded in, in two bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Kind {
+    #[default]
     None,
     Time,
-    /// The so-manieth size that there was.
-    Calls(u32),
+    Calls,
 }
 
 impl Rate {
@@ -47,6 +49,7 @@ impl Rate {
             rule: AtomicU64::new(0),
             time: TimeWindow::new(),
             calls: CountWindows::default(),
+            size: AtomicU64::new(0),
         }
     }
 
@@ -56,20 +59,27 @@ impl Rate {
     #[inline]
     pub(crate) fn record(
         &self,
-        select: Select,
+        kind: Kind,
         bad: bool,
         now: u64,
         is_current: impl Fn() -> bool,
         turn: impl Fn(),
     ) -> Option<Counts> {
-        match select {
-            Select::None => None,
-            Select::Time => self.time.record(bad, now, is_current, turn),
-            Select::Calls(index) => match self.calls.get(index).record(bad, is_current) {
+        match kind {
+            Kind::None => None,
+            Kind::Time => self.time.record(bad, now, is_current, turn),
+            Kind::Calls => match self.calls().record(bad, is_current) {
                 Recorded::Kept(held) => Some(held.into()),
                 Recorded::Late => None,
             },
         }
+    }
+
+    /// The window of calls.
+    #[inline]
+    fn calls(&self) -> &CountWindow {
+        // Relaxed: who is led to the window of another shape finds itself not current there.
+        self.calls.get(self.size.load(Relaxed))
     }
 
     /// Whether the rule says open.
@@ -92,14 +102,13 @@ impl Rate {
 
     /// Makes an empty window ready. Nobody may record meanwhile, and what was recorded before has
     /// to have been [cleared](Self::clear).
-    pub(crate) fn begin(&self, span: Option<Span>, now: u64) -> (Select, Option<Ring>) {
-        match span {
-            None => (Select::None, None),
-            Some(Span::Period(period)) => (Select::Time, Some(self.time.begin(period, now))),
-            Some(Span::Calls(size)) => {
-                let index = self.calls.find(size);
-                self.calls.get(index).clear();
-                (Select::Calls(index), None)
+    pub(crate) fn begin(&self, span: Option<Span>, now: u64) -> Option<Ring> {
+        match span? {
+            Span::Period(period) => Some(self.time.begin(period, now)),
+            Span::Calls(size) => {
+                self.size.store(self.calls.find(size), Relaxed);
+                self.calls().clear();
+                None
             }
         }
     }
@@ -118,21 +127,21 @@ impl Rate {
 
     /// Empties the window. No call that may be recorded in it may be present: those of the old
     /// generation or shape are no longer, and the next one is yet to be published.
-    pub(crate) fn clear(&self, select: Select, ring: &mut Option<Ring>) {
+    pub(crate) fn clear(&self, kind: Kind, ring: &mut Option<Ring>) {
         if let Some(ring) = ring {
             self.time.clear(ring);
         }
-        if let Select::Calls(index) = select {
-            self.calls.get(index).clear();
+        if kind == Kind::Calls {
+            self.calls().clear();
         }
     }
 
     /// What the window holds.
-    pub(crate) fn counts(&self, select: Select, ring: &mut Option<Ring>, now: u64) -> Counts {
-        match (select, ring) {
-            (Select::Calls(index), _) => self.calls.get(index).counts().into(),
-            (Select::Time, Some(ring)) => self.time.counts(ring, now),
-            (Select::Time | Select::None, _) => Counts::default(),
+    pub(crate) fn counts(&self, kind: Kind, ring: &mut Option<Ring>, now: u64) -> Counts {
+        match (kind, ring) {
+            (Kind::Calls, _) => self.calls().counts().into(),
+            (Kind::Time, Some(ring)) => self.time.counts(ring, now),
+            (Kind::Time | Kind::None, _) => Counts::default(),
         }
     }
 
@@ -153,25 +162,31 @@ impl From<Held> for Counts {
     }
 }
 
-impl Select {
-    const BITS: u32 = 24;
+impl Span {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Period(_) => Kind::Time,
+            Self::Calls(_) => Kind::Calls,
+        }
+    }
+}
 
-    /// As a number of 24 bits.
-    pub(crate) fn pack(self) -> u64 {
+impl Kind {
+    pub(crate) const fn pack(self) -> u64 {
         match self {
             Self::None => 0,
             Self::Time => 1,
-            Self::Calls(index) => u64::from(index) + 2,
+            Self::Calls => 2,
         }
     }
 
-    /// The inverse of `pack`, from the lowest 24 bits.
+    /// The inverse of `pack`, from the lowest two bits.
     #[inline]
     pub(crate) fn unpack(bits: u64) -> Self {
-        match bits & ((1 << Self::BITS) - 1) {
+        match bits & 0b11 {
             0 => Self::None,
             1 => Self::Time,
-            calls => Self::Calls((calls - 2) as u32),
+            _ => Self::Calls,
         }
     }
 }
@@ -185,7 +200,7 @@ struct CountWindows {
 
 impl CountWindows {
     #[inline]
-    fn get(&self, index: u32) -> &CountWindow {
+    fn get(&self, index: u64) -> &CountWindow {
         let mut here = self;
         for _ in 0..index {
             here = here.rest.get().expect("it was found before");
@@ -194,7 +209,7 @@ impl CountWindows {
     }
 
     /// The window of this size, made where there is none.
-    fn find(&self, size: u32) -> u32 {
+    fn find(&self, size: u32) -> u64 {
         let (mut here, mut index) = (self, 0);
         while here.first.get_or_init(|| CountWindow::new(size)).size() != size {
             here = here.rest.get_or_init(Box::default);
@@ -219,17 +234,5 @@ mod tests {
             [0, 1, 2].map(|index| windows.get(index).size()),
             [10, 20, 30]
         );
-    }
-
-    #[test]
-    fn a_selection_survives_packing() {
-        for select in [
-            Select::None,
-            Select::Time,
-            Select::Calls(0),
-            Select::Calls(70_000),
-        ] {
-            assert_eq!(Select::unpack(select.pack() | 1 << 24), select);
-        }
     }
 }

@@ -1,0 +1,69 @@
+//! What calls are recorded in.
+
+use super::{
+    clock::nanos,
+    config::{CircuitBreakerConfig, OnCancel, Record},
+    window::{Kind, Span},
+};
+
+/// What is recorded of a call, as far as the configuration decides that, and how often that has been
+/// decided. A part of the circuit's [`Word`](super::word::Word), which each call carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Shape {
+    /// 0: only what the rules need is recorded. Else everything is, admissions too, and this is
+    /// another number than the last time. (3 bits)
+    pub(super) counting: u8,
+    /// Calls know when they began.
+    pub(super) timed: bool,
+    /// 0: no call is slow. Else calls are watched while they run, and this is another number than
+    /// the last time. (4 bits)
+    pub(super) watching: u8,
+    /// The windows of failures and of slow calls. (2 bits each)
+    pub(super) errors: Kind,
+    pub(super) slow: Kind,
+    /// Another one each time that any of this changes. It recurs after 256 times; a call would have
+    /// to be suspended in the midst of its settlement for exactly so many to be mistaken.
+    pub(super) version: u8,
+}
+
+impl Shape {
+    pub(super) const BITS: u32 = 20;
+    pub(super) const COUNTING: u64 = 0b111;
+    pub(super) const TIMED: u64 = 1 << 3;
+    pub(super) const WATCHING_SHIFT: u32 = 4;
+    pub(super) const WATCHING: u64 = 0b1111 << Self::WATCHING_SHIFT;
+    pub(super) const ERRORS_SHIFT: u32 = 8;
+    pub(super) const ERRORS_IN_TIME: u64 = Kind::Time.pack() << Self::ERRORS_SHIFT;
+    pub(super) const SLOW_SHIFT: u32 = 10;
+    const VERSION_SHIFT: u32 = 12;
+
+    pub(super) fn bits(self) -> u64 {
+        debug_assert!(self.counting < 8 && self.watching < 16);
+        u64::from(self.counting)
+            | if self.timed { Self::TIMED } else { 0 }
+            | (u64::from(self.watching) << Self::WATCHING_SHIFT)
+            | (self.errors.pack() << Self::ERRORS_SHIFT)
+            | (self.slow.pack() << Self::SLOW_SHIFT)
+            | (u64::from(self.version) << Self::VERSION_SHIFT)
+    }
+}
+
+/// What the configuration asks the windows of failures and of slow calls to be over.
+pub(super) fn spans(config: &CircuitBreakerConfig) -> [Option<Span>; 2] {
+    let all = config.record == Record::All;
+    let span = match config.window {
+        Some(calls) => Span::Calls(calls),
+        None => Span::Period(nanos(config.monitoring_period)),
+    };
+    let is_slow = config.slow_call_duration.is_some();
+    let errors = all || config.error_threshold_percentage.is_some();
+    let slow = (all && is_slow) || config.slow_call_percentage.is_some();
+    [errors.then_some(span), slow.then_some(span)]
+}
+
+/// Whether calls have to know when they began.
+pub(super) fn is_timed(config: &CircuitBreakerConfig) -> bool {
+    config.record == Record::All
+        || config.slow_call_duration.is_some()
+        || config.on_cancel != OnCancel::Ignore
+}
