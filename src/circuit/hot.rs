@@ -134,6 +134,22 @@ impl Hot {
         }
     }
 
+    /// Counts a success that changes nothing: it is of the present generation and shape, nothing is
+    /// recorded of it but in a window of calls, and that holds none but good ones. (Whatever the run
+    /// was, it is over.) False if it is not like that.
+    #[inline]
+    pub(super) fn succeed(&self, word: Word) -> bool {
+        if word.records_success() || (word.errors() == Kind::Calls && !self.errors.is_clean()) {
+            return false;
+        }
+        // Asked after the window: see `CountWindow::record`.
+        let is_current = self.word().carried() == word;
+        if is_current {
+            self.run.success(word.generation());
+        }
+        is_current
+    }
+
     /// Counts how a call ended that was admitted in `word`, a state whose calls are recorded.
     /// Returns the rule that says open, if one does. `turn` turns the windows on to now.
     #[inline]

@@ -35,6 +35,7 @@ impl Shape {
     pub(super) const ERRORS_SHIFT: u32 = 8;
     pub(super) const ERRORS_IN_TIME: u64 = Kind::Time.pack() << Self::ERRORS_SHIFT;
     pub(super) const SLOW_SHIFT: u32 = 10;
+    pub(super) const SLOW: u64 = 0b11 << Self::SLOW_SHIFT;
     const VERSION_SHIFT: u32 = 12;
 
     pub(super) fn bits(self) -> u64 {

@@ -85,7 +85,7 @@ impl Shared {
     }
 
     /// Records what is to be known of a call that was admitted.
-    #[inline]
+    #[inline(never)]
     fn begin(&self, mut word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
         let mut started = NEVER;
         if word.is_timed() {
@@ -190,6 +190,15 @@ impl Shared {
 
     #[inline]
     pub(super) fn settle(&self, ticket: Ticket, settlement: Settlement) {
+        let is_success = settlement.outcome == Outcome::Success;
+        if !(is_success && self.hot.succeed(ticket.word)) {
+            self.settle_fully(ticket, settlement);
+        }
+    }
+
+    /// Out of line, and so once in a program instead of once in each kind of future.
+    #[inline(never)]
+    fn settle_fully(&self, ticket: Ticket, settlement: Settlement) {
         let Settlement { outcome, cause } = settlement;
         self.hot.tallies.cause(cause);
         if !ticket.word.is_recorded() {

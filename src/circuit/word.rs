@@ -128,6 +128,13 @@ impl Word {
         !self.has(Shape::COUNTING | Shape::TIMED | Shape::WATCHING)
     }
 
+    /// Something has to be stored for a success in any case, or this is a state of its own.
+    #[inline]
+    pub(super) fn records_success(self) -> bool {
+        let recorded = Shape::COUNTING | Shape::WATCHING | Shape::ERRORS_IN_TIME | Shape::SLOW;
+        !self.is_recorded() || self.has(recorded)
+    }
+
     /// Everything is recorded, admissions included.
     #[inline]
     pub(super) fn is_counted(self) -> bool {

@@ -192,6 +192,18 @@ impl CountWindow {
         }
     }
 
+    /// Whether it is full, and all its calls are good. Then one more good call changes nothing; it
+    /// counts at this look, if it is [current](Self::record) after it.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.is_clean_at(self.head.load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn is_clean_at(&self, head: u64) -> bool {
+        head & self.clean_mask == FULL
+    }
+
     /// How many calls it holds when it is full.
     pub(crate) fn size(&self) -> u32 {
         self.size
@@ -232,7 +244,7 @@ impl CountWindow {
             if !current() {
                 return None;
             }
-            if !bad && head & self.clean_mask == FULL {
+            if !bad && self.is_clean_at(head) {
                 return Some(head);
             }
             let position = self.position(head);

@@ -82,6 +82,12 @@ impl Rate {
         self.calls.get(self.size.load(Relaxed))
     }
 
+    /// Whether the window of calls is full, and all of them are good: then one more changes nothing.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        self.calls().is_clean()
+    }
+
     /// Whether the rule says open.
     #[inline]
     pub(crate) fn is_broken_by(&self, counts: Counts) -> bool {
