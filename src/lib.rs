@@ -66,7 +66,7 @@
 //!
 //! # Features
 //!
-//! All but `quanta` and `full` are on by default; `default-features = false` leaves the breaker itself.
+//! All but `quanta`, `coarse` and `full` are on by default; `default-features = false` leaves the breaker itself.
 //!
 //! | feature | brings |
 //! |---|---|
@@ -78,6 +78,7 @@
 //! | `models` | the [`models`] module; needs `fallback`, `http` and `serde` |
 //! | `client` | a ready-made HTTPS client for it; needs `models` |
 //! | `quanta` | [`QuantaClock`], which costs about half of the default clock |
+//! | `coarse` | [`CoarseClock`], which costs even less and moves in steps of some milliseconds |
 //! | `full` | everything |
 //!
 //! Waiting and deadlines always need a tokio runtime with its timer enabled.
@@ -95,6 +96,9 @@ pub mod registry;
 mod rejected;
 pub mod service;
 
+#[cfg(feature = "coarse")]
+#[doc(inline)]
+pub use self::circuit::CoarseClock;
 #[cfg(feature = "quanta")]
 #[doc(inline)]
 pub use self::circuit::QuantaClock;

@@ -99,6 +99,8 @@ mod tests;
 
 use std::{fmt, time::Duration};
 
+#[cfg(feature = "coarse")]
+pub use self::clock::CoarseClock;
 #[cfg(feature = "quanta")]
 pub use self::clock::QuantaClock;
 #[cfg(feature = "http")]

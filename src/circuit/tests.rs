@@ -921,14 +921,13 @@ fn b11_a_clock_that_jumps_or_stands_still_harms_nothing() {
     settle(&circuit, "s");
 }
 
-#[cfg(feature = "quanta")]
-#[test]
-fn b11_the_quanta_clock_goes_forward_in_nanoseconds() {
-    let clock = QuantaClock::new();
+/// Whether its seconds are those of std's clock, to within a step of so many nanoseconds.
+#[cfg(any(feature = "coarse", feature = "quanta"))]
+fn keeps_time(clock: impl Clock, step: u64) {
+    let (outer, wanted) = (DefaultClock.now(), 10_000_000 + step);
     // One reading inside the other, so that whatever stops this thread makes the outer one longer.
-    let outer = DefaultClock.now();
     let inner = clock.now();
-    while clock.now() - inner < 10_000_000 {
+    while clock.now() - inner < wanted {
         let passed = DefaultClock.now() - outer;
         assert!(passed < 10_000_000_000, "its seconds are too long");
     }
@@ -936,6 +935,18 @@ fn b11_the_quanta_clock_goes_forward_in_nanoseconds() {
         DefaultClock.now() - outer > 9_000_000,
         "its seconds are too short"
     );
+}
+
+#[cfg(feature = "quanta")]
+#[test]
+fn b11_the_quanta_clock_goes_forward_in_nanoseconds() {
+    keeps_time(QuantaClock::new(), 0);
+}
+
+#[cfg(feature = "coarse")]
+#[test]
+fn b11_the_coarse_clock_goes_forward_in_nanoseconds() {
+    keeps_time(CoarseClock, 20_000_000);
 }
 
 #[cfg(feature = "tokio")]
