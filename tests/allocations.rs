@@ -145,7 +145,7 @@ fn p_bytes_of_a_circuit() {
         size_of::<Circuit>()
     );
     // The window's 300 steps take 2,400 B and the latency histogram 9,216 B; the goal for the rest
-    // is 1 KiB, and 128 B more is what a second cache line and the lock's alignment take.
+    // is 1 KiB; what goes beyond it is a second window for slow calls, and cache lines.
     let apart = if cfg!(feature = "latency") { 9_216 } else { 0 };
-    assert!(allocated.bytes_current <= apart + 2_400 + 1_152);
+    assert!(allocated.bytes_current <= apart + 2_400 + 1_344);
 }

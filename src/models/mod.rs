@@ -33,6 +33,7 @@ mod anthropic;
 mod client;
 mod deepseek;
 mod error;
+mod event;
 mod failure;
 mod manager;
 mod openai;
@@ -49,6 +50,7 @@ pub use self::anthropic::Anthropic;
 pub use self::client::{HttpBody, HttpClient, HttpFuture};
 pub use self::deepseek::DeepSeek;
 pub use self::error::{Health, ModelError, ModelErrorKind};
+pub use self::event::{StreamDecoder, StreamEvent};
 pub use self::manager::{
     CircuitHealth, CredentialTrouble, Metadata, Model, ModelAttempt, ModelManager,
     ModelManagerBuilder, ModelResponse, ProviderHealth,
