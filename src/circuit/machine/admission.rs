@@ -95,7 +95,7 @@ impl Machine {
                 }
                 if !ramp.admit(now) {
                     return Err(Unavailable {
-                        changes_at: Some(ramp.ends),
+                        changes_at: Some(ramp.asks_again(now)),
                     });
                 }
                 // Nobody else goes short, so it need not lapse.

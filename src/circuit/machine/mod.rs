@@ -225,8 +225,9 @@ impl Machine {
                 at: now,
                 generation: self.generation,
             });
-            self.wake_all();
         }
+        // Even where the state is the same: a reset ends a ramp, for which somebody may wait.
+        self.wake_all();
     }
 
     /// Prepares what a new generation is recorded in.

@@ -9,6 +9,10 @@
 use super::turn::{self, Lease};
 use crate::circuit::{clock::nanos, config::CircuitBreakerConfig};
 
+/// How often at most one who waits asks during the ramp: half of these are answered with a call, and
+/// a minute's ramp has it wake once a second.
+const ASKS: u64 = 64;
+
 #[derive(Debug)]
 pub(super) struct Ramp {
     begins: u64,
@@ -58,6 +62,13 @@ impl Ramp {
         let left = credit.checked_sub(self.all());
         self.credit = left.unwrap_or(credit);
         left.is_some()
+    }
+
+    /// When one who waits, instead of being turned away, is to ask once more. Each time counts as a
+    /// call that asks, so that whoever waits gets its share as well.
+    pub(super) fn asks_again(&self, now: u64) -> u64 {
+        let next = now.saturating_add((self.all() / ASKS).max(1));
+        next.min(self.ends)
     }
 
     /// A call that was admitted does not come.
