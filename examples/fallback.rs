@@ -15,7 +15,7 @@ use std::{
 
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_breaker::{
-    BoxError, CircuitBreakerConfig, CircuitBreakerLayer, Error, Fallback, fallback::Attempts,
+    BoxError, CircuitBreakerConfig, CircuitBreakerLayer, Fallback, fallback::Attempts,
 };
 
 #[tokio::main]
@@ -36,7 +36,7 @@ async fn main() -> Result<(), BoxError> {
         .service_fn(|city| forecast(city, &BACKUP_IS_DOWN));
     // It can't fail, but the links of a chain need errors that convert into the first one's.
     let almanac = service_fn(async |city| {
-        Ok::<_, Error<io::Error>>(Forecast::new(format!("{city} is mild in spring")))
+        Ok::<_, io::Error>(Forecast::new(format!("{city} is mild in spring")))
     });
 
     let mut chain = Fallback::new(primary.clone())

@@ -924,6 +924,59 @@ async fn f5_a_failed_link_beside_one_ruled_out_is_not_the_end() {
     assert_eq!(told(error.attempts())[0], (0, Failed, Some("gone")));
 }
 
+#[tokio::test(start_paused = true)]
+async fn f5_a_link_that_waits_is_waited_for_though_its_probe_says_no() {
+    let ((a, mut ha), (b, _hb)) = (busy_backend(), busy_backend());
+    let (down, switch_a) = switch(Err(None));
+    let (down_too, _switch) = switch(Err(None));
+    let mut service = Spawn::new(Fallback::new_link(a, down).or_link(b, down_too));
+    assert_pending!(service.poll_ready());
+    // Without a known wait no timer wakes it, so it is the link itself.
+    *switch_a.lock().unwrap() = Ok(());
+    ha.allow(1);
+    assert!(service.is_woken());
+    assert_ready_ok!(service.poll_ready());
+    let _answer = service.call(req());
+    got(&mut ha);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f5_the_fail_fast_form_never_waits_without_another_link() {
+    let ((a, mut ha), (b, mut hb)) = (busy_backend(), busy_backend());
+    let (down, switch) = switch(Err(Some(secs(4))));
+    let chain = Fallback::new(a).or_link(b, down).patience(secs(2));
+    let mut service = Spawn::new(chain.fail_fast());
+    assert_ready_ok!(service.poll_ready());
+    let error = assert_ready_err!(task::spawn(service.call(req())).poll());
+    assert_eq!(error.retry_after(), Some(secs(4)));
+    assert_eq!(
+        told(error.attempts()),
+        [
+            (0, Skipped, Some("busy")),
+            (1, Skipped, Some("unavailable"))
+        ]
+    );
+
+    // Beside one that is available, patience is as ever.
+    *switch.lock().unwrap() = Ok(());
+    hb.allow(1);
+    assert_pending!(service.poll_ready());
+    ha.allow(1);
+    assert!(service.is_woken());
+    assert_ready_ok!(service.poll_ready());
+    let _answer = service.call(req());
+    got(&mut ha);
+}
+
+#[tokio::test(start_paused = true)]
+async fn f5_the_layer_has_the_fail_fast_form_too() {
+    let ((a, _ha), (b, _hb)) = (busy_backend(), busy_backend());
+    let mut service = Spawn::new(FallbackLayer::new(b).fail_fast().layer(a));
+    assert_ready_ok!(service.poll_ready());
+    let error = assert_ready_err!(task::spawn(service.call(req())).poll());
+    assert!(matches!(error, FallbackError::Unavailable(_)));
+}
+
 // F6: degraded answers.
 
 #[tokio::test(start_paused = true)]
@@ -1044,15 +1097,43 @@ async fn f7_no_later_link_is_reserved_while_patience_runs() {
 
 #[tokio::test(start_paused = true)]
 async fn f7_a_link_that_turns_unavailable_gives_its_place_back() {
-    let ((a, _ha), (b, _hb)) = (backend(), busy_backend());
+    let ((a, _ha), (b, _hb)) = (backend(), backend());
     let limited = ConcurrencyLimit::new(a, 1);
     let (up, switch) = switch(Ok(()));
     let mut holder = limited.clone();
     holder.ready().await.unwrap();
-    let mut service = Spawn::new(Fallback::new_link(limited.clone(), up).or(b));
+    let chain = Fallback::new_link(limited.clone(), up).or(b);
+    let mut service = Spawn::new(chain.patience(secs(2)));
     assert_pending!(service.poll_ready());
     *switch.lock().unwrap() = Err(None);
+    assert_ready_ok!(service.poll_ready());
+    drop(holder);
+    assert!(room(&limited));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f7_a_link_that_is_ruled_out_keeps_no_reservation_that_it_gets() {
+    let ((a, _ha), (b, _hb)) = (backend(), busy_backend());
+    let limited = ConcurrencyLimit::new(a, 1);
+    let (down, _switch) = switch(Err(None));
+    let mut holder = limited.clone();
+    holder.ready().await.unwrap();
+    let mut service = Spawn::new(Fallback::new_link(limited.clone(), down).or(b));
     assert_pending!(service.poll_ready());
+    drop(holder);
+    assert!(service.is_woken());
+    assert_pending!(service.poll_ready());
+    assert!(room(&limited));
+}
+
+#[tokio::test(start_paused = true)]
+async fn f7_the_fail_fast_form_gives_back_what_busy_links_hold() {
+    let (a, _ha) = backend();
+    let limited = ConcurrencyLimit::new(a, 1);
+    let mut holder = limited.clone();
+    holder.ready().await.unwrap();
+    let mut service = Spawn::new(Fallback::new(limited.clone()).fail_fast());
+    assert_ready_ok!(service.poll_ready());
     drop(holder);
     assert!(room(&limited));
 }

@@ -54,6 +54,12 @@ impl fmt::Display for AttemptOutcome {
     }
 }
 
+impl Attempt {
+    fn was_called(&self) -> bool {
+        self.outcome != AttemptOutcome::Skipped
+    }
+}
+
 impl Attempts {
     /// Whether the answer came from a [degraded](super::Link::degraded) link.
     ///
@@ -61,10 +67,17 @@ impl Attempts {
     /// that was returned because no link was left.
     #[must_use]
     pub fn degraded(&self) -> bool {
-        self.iter()
-            .rev()
-            .find(|attempt| attempt.outcome != AttemptOutcome::Skipped)
-            .is_some_and(|attempt| attempt.degraded)
+        let last = self.iter().rev().find(|attempt| attempt.was_called());
+        last.is_some_and(|attempt| attempt.degraded)
+    }
+
+    /// The answer is a degraded one, as whoever gave it has told.
+    #[cfg(feature = "http")]
+    pub(super) fn mark_degraded(&mut self) {
+        let list = Arc::make_mut(self.list.get_or_insert_default());
+        if let Some(last) = list.iter_mut().rev().find(|attempt| attempt.was_called()) {
+            last.degraded = true;
+        }
     }
 
     pub(super) fn push(&mut self, attempt: Attempt) {

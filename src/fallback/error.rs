@@ -79,6 +79,16 @@ impl<E> FallbackError<E> {
     }
 }
 
+/// So that a fallback and a service that is none go into one chain.
+impl<E> From<E> for FallbackError<E> {
+    fn from(error: E) -> Self {
+        Self::Failed {
+            error,
+            attempts: Attempts::default(),
+        }
+    }
+}
+
 const FAILED: &str = "the last link to be asked failed";
 
 impl<E> fmt::Display for FallbackError<E> {

@@ -66,6 +66,13 @@ impl<B, Q, P, R, C> FallbackLayer<B, Q, P, R, C> {
         self
     }
 
+    /// As [`Fallback::fail_fast`].
+    #[must_use]
+    pub fn fail_fast(mut self) -> Self {
+        self.settings.fail_fast = true;
+        self
+    }
+
     /// As [`Fallback::policy`].
     pub fn policy<P2>(self, policy: P2) -> FallbackLayer<B, Q, P2, R, C> {
         Self::with_settings(self.backup, self.probe, self.settings.policy(policy))
@@ -119,6 +126,7 @@ impl<B: fmt::Debug, Q, P, R, C> fmt::Debug for FallbackLayer<B, Q, P, R, C> {
         f.debug_struct("FallbackLayer")
             .field("backup", &self.backup)
             .field("patience", &self.settings.patience)
+            .field("fail_fast", &self.settings.fail_fast)
             .finish_non_exhaustive()
     }
 }

@@ -38,17 +38,18 @@
 //!   [`patience`](Fallback::patience) says, counted from when it was first found busy. That is
 //!   while another link is available, which a later link is unless its probe says no or it was
 //!   found busy too: later links aren't polled for this, because that could reserve what nobody
-//!   would use. With no other link available, the wait is for whichever is ready first;
+//!   would use. With no other link available, the wait is for whichever is ready first.
 //!   A circuit breaker that waits is busy in this sense while its circuit is open; with `patience`,
 //!   give its link [`Circuit::probe`](crate::Circuit::probe), so that it is skipped at once;
 //! * a link whose `poll_ready` returns an error has failed. It is skipped, and the next request
 //!   meets a fresh clone of it. If all links have failed so, `poll_ready` returns the last error.
 //!
-//! With no link ready but a busy one, `poll_ready` is Pending. Every busy link wakes it; for those
-//! that are ruled out by their probes a timer does. A probe that doesn't know its wait has none, so
-//! such a link is looked at again when something else wakes the task. With none ready and none busy
-//! `poll_ready` is Ready, and the call returns [`Unavailable`] with the shortest known wait: nobody
-//! would wake the task for a link that is only known by its probe.
+//! With no link available, `poll_ready` is Pending while any can still become ready, and every one
+//! that is Pending wakes it. That includes those that their probes rule out: a circuit breaker that
+//! waits is Pending until its circuit lets it go. A timer wakes it for the others, if their probes
+//! know the wait. If none is Pending at all, because every link answers for its own circuit,
+//! `poll_ready` is Ready and the call returns [`Unavailable`] with the shortest known wait: nobody
+//! would wake the task. With [`fail_fast`](Fallback::fail_fast) it does so in either case.
 //!
 //! What a busy link holds, a place in a semaphore's queue for example, is given back as soon as
 //! another link is chosen: the link is replaced with a clone of itself, and clones of a service

@@ -120,6 +120,9 @@ where
 }
 
 /// Puts the [`Attempts`] into the extensions of an HTTP response.
+///
+/// A response that comes from a fallback within the chain has that one's attempts there; they are
+/// replaced, but for the mark of a [degraded](super::Link::degraded) answer.
 #[cfg(feature = "http")]
 #[cfg_attr(docsrs, doc(cfg(feature = "http")))]
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,6 +131,11 @@ pub struct InExtensions;
 #[cfg(feature = "http")]
 impl<B> Record<http::Response<B>> for InExtensions {
     fn record(&self, attempts: &Attempts, response: &mut http::Response<B>) {
-        response.extensions_mut().insert(attempts.clone());
+        let mut attempts = attempts.clone();
+        let inner = response.extensions().get::<Attempts>();
+        if inner.is_some_and(Attempts::degraded) {
+            attempts.mark_degraded();
+        }
+        response.extensions_mut().insert(attempts);
     }
 }

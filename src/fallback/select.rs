@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     Attempt, AttemptOutcome, Attempts, FallbackError, Links, Policy, Unavailable,
+    service::Settings,
     timer::{Timer, elapsed, now},
 };
 
@@ -44,7 +45,10 @@ enum State {
     #[default]
     Unknown,
     /// Its probe said no when it was last asked.
-    RuledOut,
+    RuledOut {
+        /// Whether its service was Pending all the same, and so holds a waker.
+        waits: bool,
+    },
     /// Pending since then: its service holds a waker, and perhaps a place in a queue.
     Busy(Instant),
     /// Its `poll_ready` returned an error, which is final for that instance.
@@ -57,11 +61,10 @@ impl Selection {
         self.chosen.take()
     }
 
-    pub(super) fn poll<L, Req, P>(
+    pub(super) fn poll<L, Req, P, R, C>(
         &mut self,
         links: &mut L,
-        policy: &P,
-        patience: Duration,
+        settings: &Settings<P, R, C>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), FallbackError<L::Error>>>
     where
@@ -72,15 +75,19 @@ impl Selection {
         if self.chosen.is_some() {
             return Poll::Ready(Ok(()));
         }
-        let (mut busy, mut ruled_out, mut shortest, mut last_error) = (false, false, None, None);
+        let Settings {
+            policy,
+            patience,
+            fail_fast,
+            ..
+        } = settings;
+        let (mut busy, mut shortest, mut last_error) = (false, None, None);
         for index in 0..links.len() {
             if matches!(self.state(index), State::Failed(..)) {
                 continue;
             }
             if let Err(wait) = links.check(index) {
-                self.give_back(links, index);
-                self.set(index, State::RuledOut);
-                ruled_out = true;
+                self.rule_out(links, index);
                 shortest = earlier(shortest, wait);
                 continue;
             }
@@ -90,12 +97,7 @@ impl Selection {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Err(error)) => {
-                    let waited = self.busy_since(index).map_or(Duration::ZERO, elapsed);
-                    let reason = policy.failure(Err(&error));
-                    let reason = reason.unwrap_or(Cow::Borrowed(NOT_READY));
-                    // The error is final for this instance. The next request tries another.
-                    links.renew(index);
-                    self.set(index, State::Failed(reason, waited));
+                    self.fail(links, index, policy.failure(Err(&error)));
                     last_error = Some(error);
                 }
                 Poll::Pending => {
@@ -104,7 +106,7 @@ impl Selection {
                     self.set(index, State::Busy(since));
                     // Later links are asked by their probes alone while this one is waited for:
                     // polling them could reserve what nobody would use.
-                    let until = since.checked_add(patience);
+                    let until = since.checked_add(*patience);
                     if until.is_none_or(|until| now() < until)
                         && self.is_other_available(links, index + 1)
                     {
@@ -114,13 +116,45 @@ impl Selection {
                 }
             }
         }
-        if busy {
-            self.wake_at(recheck(shortest), cx);
-            return Poll::Pending;
+        if !fail_fast {
+            // No link is available. Those that are ruled out by their probes are polled too, so
+            // that whichever of them waits for its circuit wakes the task.
+            for index in 0..links.len() {
+                if !matches!(self.state(index), State::RuledOut { .. }) {
+                    continue;
+                }
+                match links.poll_ready(index, cx) {
+                    Poll::Ready(Ok(())) if links.check(index).is_ok() => {
+                        self.choose(links, index);
+                        return Poll::Ready(Ok(()));
+                    }
+                    // It answers for its circuit itself, so its readiness promises a rejection.
+                    Poll::Ready(Ok(())) => {
+                        links.renew(index);
+                        self.set(index, State::RuledOut { waits: false });
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.fail(links, index, policy.failure(Err(&error)));
+                        last_error = Some(error);
+                    }
+                    Poll::Pending => {
+                        busy = true;
+                        self.set(index, State::RuledOut { waits: true });
+                    }
+                }
+            }
+            if busy {
+                self.wake_at(recheck(shortest), cx);
+                return Poll::Pending;
+            }
         }
+        for index in 0..self.links.len() {
+            self.give_back(links, index);
+        }
+        let all_failed = self.links.iter().all(|s| matches!(s, State::Failed(..)));
         let attempts = self.settle(links.len());
         match last_error {
-            Some(error) if !ruled_out => {
+            Some(error) if all_failed => {
                 Poll::Ready(Err(FallbackError::Failed { error, attempts }))
             }
             _ => {
@@ -146,7 +180,7 @@ impl Selection {
     /// One that was found busy and still waits in its queue is not.
     fn is_other_available<L: Links<Req>, Req>(&self, links: &L, first: usize) -> bool {
         (first..links.len()).any(|index| {
-            matches!(self.state(index), State::Unknown | State::RuledOut)
+            matches!(self.state(index), State::Unknown | State::RuledOut { .. })
                 && links.check(index).is_ok()
         })
     }
@@ -162,8 +196,33 @@ impl Selection {
         self.chosen = Some(Chosen::Link(chosen, attempts));
     }
 
+    /// The link's probe says no, so it keeps no place in a queue that it has from before.
+    fn rule_out<L: Links<Req>, Req>(&mut self, links: &mut L, index: usize) {
+        if !matches!(self.state(index), State::RuledOut { .. }) {
+            self.give_back(links, index);
+            self.set(index, State::RuledOut { waits: false });
+        }
+    }
+
+    /// The link's `poll_ready` returned an error, final for that instance. The next request meets
+    /// another one.
+    fn fail<L: Links<Req>, Req>(
+        &mut self,
+        links: &mut L,
+        index: usize,
+        reason: Option<Cow<'static, str>>,
+    ) {
+        let waited = self.busy_since(index).map_or(Duration::ZERO, elapsed);
+        let reason = reason.unwrap_or(Cow::Borrowed(NOT_READY));
+        links.renew(index);
+        self.set(index, State::Failed(reason, waited));
+    }
+
     fn give_back<L: Links<Req>, Req>(&self, links: &mut L, index: usize) {
-        if matches!(self.state(index), State::Busy(_)) {
+        if matches!(
+            self.state(index),
+            State::Busy(_) | State::RuledOut { waits: true }
+        ) {
             links.renew(index);
         }
     }
@@ -174,7 +233,7 @@ impl Selection {
         for (link, state) in self.links.drain(..).enumerate().take(end) {
             match state {
                 State::Unknown => {}
-                State::RuledOut => attempts.skip(link, UNAVAILABLE, Duration::ZERO),
+                State::RuledOut { .. } => attempts.skip(link, UNAVAILABLE, Duration::ZERO),
                 State::Busy(since) => attempts.skip(link, BUSY, elapsed(since)),
                 State::Failed(reason, latency) => attempts.push(Attempt {
                     link,

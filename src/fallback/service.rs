@@ -22,6 +22,7 @@ pub(super) struct Settings<P, R, C> {
     pub(super) record: R,
     pub(super) clone_request: C,
     pub(super) patience: Duration,
+    pub(super) fail_fast: bool,
 }
 
 impl Default for Settings<AnyError, NoRecord, ByClone> {
@@ -31,6 +32,7 @@ impl Default for Settings<AnyError, NoRecord, ByClone> {
             record: NoRecord,
             clone_request: ByClone,
             patience: Duration::ZERO,
+            fail_fast: false,
         }
     }
 }
@@ -42,6 +44,7 @@ impl<P, R, C> Settings<P, R, C> {
             record: self.record,
             clone_request: self.clone_request,
             patience: self.patience,
+            fail_fast: self.fail_fast,
         }
     }
 
@@ -51,6 +54,7 @@ impl<P, R, C> Settings<P, R, C> {
             record,
             clone_request: self.clone_request,
             patience: self.patience,
+            fail_fast: self.fail_fast,
         }
     }
 
@@ -60,6 +64,7 @@ impl<P, R, C> Settings<P, R, C> {
             record: self.record,
             clone_request,
             patience: self.patience,
+            fail_fast: self.fail_fast,
         }
     }
 }
@@ -154,6 +159,17 @@ impl<L, P, R, C> Fallback<L, P, R, C> {
         self
     }
 
+    /// Has the call fail at once while no link is available, with the shortest known wait in
+    /// [`Unavailable`](super::Unavailable). Default: `poll_ready` is Pending as long as any link
+    /// can still become ready.
+    ///
+    /// The wait is known for links that bring a [`Probe`] which tells it.
+    #[must_use]
+    pub fn fail_fast(mut self) -> Self {
+        self.settings.fail_fast = true;
+        self
+    }
+
     /// What counts as a failure. Default: [`AnyError`].
     pub fn policy<P2>(self, policy: P2) -> Fallback<L, P2, R, C> {
         Fallback::with_settings(self.links, self.settings.policy(policy))
@@ -197,10 +213,7 @@ where
     type Future = ResponseFuture<L, Req, P, R, C>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        let Settings {
-            policy, patience, ..
-        } = &self.settings;
-        self.selection.poll(&mut self.links, policy, *patience, cx)
+        self.selection.poll(&mut self.links, &self.settings, cx)
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
@@ -234,6 +247,7 @@ impl<L: fmt::Debug, P, R, C> fmt::Debug for Fallback<L, P, R, C> {
             .field("links", &self.links)
             .field("selection", &self.selection)
             .field("patience", &self.settings.patience)
+            .field("fail_fast", &self.settings.fail_fast)
             .finish_non_exhaustive()
     }
 }

@@ -39,6 +39,13 @@ impl<E> Error<E> {
     }
 }
 
+/// So that services with a circuit breaker and services without go into one chain of fallbacks.
+impl<E> From<E> for Error<E> {
+    fn from(error: E) -> Self {
+        Self::Inner(error)
+    }
+}
+
 impl<E: fmt::Display> fmt::Display for Error<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
