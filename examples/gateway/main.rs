@@ -164,7 +164,7 @@ fn introduce(
 ) {
     println!("gateway listening on http://{address}");
     for Companion { name, server } in simulated {
-        println!("{name}: simulated on {}", server.url());
+        println!("{name}: simulated on {}", server.control());
     }
     for (name, circuit) in manager.circuits() {
         println!("{name}: circuit {}", circuit.state());
@@ -183,7 +183,7 @@ fn introduce(
     if let Some(first) = simulated.first() {
         println!(
             "  curl -s -X POST {}/fault/overloaded   # break {}, then ask again a few times",
-            first.server.url(),
+            first.server.control(),
             first.name
         );
     }

@@ -1,21 +1,22 @@
 //! Model providers that live in this process: what the gateway talks to when nothing is configured.
 //!
-//! Each is a real HTTP server on a loopback port of its own and speaks its provider's wire format, so that
-//! everything between the gateway and a provider is as it would be: connections, status codes, headers, bodies
-//! that break off. A mock behind a trait could not fail in half of these ways.
+//! Each is a real HTTP server on loopback and speaks its provider's wire format, so that everything between the
+//! gateway and a provider is as it would be: connections, status codes, headers, bodies that break off. A mock
+//! behind a trait could not fail in half of these ways.
 //!
-//! Faults are switched from outside, with any HTTP client:
+//! Faults are switched from outside, with any HTTP client. For that each provider has a second port, which stays
+//! open when the provider itself refuses connections, and answers all that the first one does:
 //!
 //! ```text
 //! curl -X POST   http://127.0.0.1:PORT/fault/unavailable?retry_after=30
+//! curl -X POST   http://127.0.0.1:PORT/fault/cut-mid-stream?after=3     (pieces of the answer before it)
 //! curl -X DELETE http://127.0.0.1:PORT/fault
+//! curl -X POST   http://127.0.0.1:PORT/pace?first_ms=200&gap_ms=20     (before the answer, between its pieces)
 //! curl           http://127.0.0.1:PORT/stats
 //! ```
 
 use std::{
-    collections::HashMap,
     io,
-    net::Ipv4Addr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -24,116 +25,113 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Extension, Router,
     body::Bytes,
-    extract::{Path, Query, State, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
-    routing::{delete, get, post},
+    extract::{ConnectInfo, State, rejection::BytesRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER},
+    response::Response,
+    routing::post,
 };
-use serde_json::json;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 
 // The paths are spelled out because this file is also a module of tests, where Rust would look beside it.
 #[path = "simulated/anthropic.rs"]
 mod anthropic;
 #[path = "simulated/ask.rs"]
 mod ask;
+#[path = "simulated/control.rs"]
+mod control;
 #[path = "simulated/deepseek.rs"]
 mod deepseek;
+#[path = "simulated/door.rs"]
+mod door;
 #[path = "simulated/fault.rs"]
 mod fault;
+#[path = "simulated/kind.rs"]
+mod kind;
+#[path = "simulated/reply.rs"]
+mod reply;
+#[path = "simulated/script.rs"]
+mod script;
 
-use ask::{Ask, Refusal, Reply};
+use ask::Refusal;
+use door::{Door, Line};
 use fault::{Active, Fault};
+pub(crate) use kind::Kind;
 
 /// How long a shutdown waits for the answers that are under way. They are short, so this only bounds clients that
 /// don't read.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Whose wire format a simulated provider speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// `POST /v1/messages`.
-    Anthropic,
-    /// `POST /chat/completions`, with or without `/v1` before it.
-    DeepSeek,
-}
-
-impl Kind {
-    fn paths(self) -> &'static [&'static str] {
-        match self {
-            Self::Anthropic => &["/v1/messages"],
-            Self::DeepSeek => &["/chat/completions", "/v1/chat/completions"],
-        }
-    }
-
-    fn read(self, headers: &HeaderMap, body: &[u8]) -> Result<Ask, Refusal> {
-        match self {
-            Self::Anthropic => anthropic::read(headers, body),
-            Self::DeepSeek => deepseek::read(headers, body),
-        }
-    }
-
-    fn answer(self, id: u64, ask: &Ask, reply: &Reply) -> Response {
-        match self {
-            Self::Anthropic => anthropic::answer(id, ask, reply),
-            Self::DeepSeek => deepseek::answer(id, ask, reply),
-        }
-    }
-
-    fn refuse(self, id: u64, refusal: &Refusal) -> Response {
-        match self {
-            Self::Anthropic => anthropic::refuse(id, refusal),
-            Self::DeepSeek => deepseek::refuse(id, refusal),
-        }
-    }
-}
+/// The time between the pieces of an answer: enough for an eye to see that it is a stream.
+const GAP: Duration = Duration::from_millis(5);
 
 /// A running provider. Dropping it stops the server too, without waiting for it.
 #[derive(Debug)]
 pub(crate) struct Simulated {
     url: String,
+    control: String,
     stop: watch::Sender<bool>,
-    server: JoinHandle<io::Result<()>>,
+    servers: [JoinHandle<io::Result<()>>; 2],
 }
 
 impl Simulated {
-    /// Starts a provider on a free loopback port. `name` is what it calls itself in its answers.
+    /// Starts a provider on free loopback ports. `name` is what it calls itself in its answers.
     ///
     /// # Errors
     ///
     /// When no loopback port can be had.
     pub(crate) async fn start(kind: Kind, name: impl Into<String>) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let (front, control) = (Door::open()?, Door::open()?);
+        let url = |door: &Door| format!("http://{}", door.address());
         let (stop, stopped) = watch::channel(false);
         let provider = Arc::new(Provider {
             kind,
             name: name.into(),
+            front: front.clone(),
             fault: Mutex::new(None),
+            pace: Mutex::new(Pace {
+                first: Duration::ZERO,
+                gap: GAP,
+            }),
             requests: AtomicU64::new(0),
             answered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
             stopped: stopped.clone(),
         });
-        let server =
-            axum::serve(listener, router(provider)).with_graceful_shutdown(asked_to_stop(stopped));
-        let server = tokio::spawn(server.into_future());
-        Ok(Self { url, stop, server })
+        let (url, control_url) = (url(&front), url(&control));
+        let servers = [front, control].map(|door| {
+            let router = router(provider.clone()).into_make_service_with_connect_info::<Line>();
+            let stopped = asked_to_stop(stopped.clone());
+            let server = axum::serve(door, router).with_graceful_shutdown(stopped);
+            tokio::spawn(server.into_future())
+        });
+        Ok(Self {
+            url,
+            control: control_url,
+            stop,
+            servers,
+        })
     }
 
-    /// Where it listens: `http://127.0.0.1:PORT`, without a slash at the end.
+    /// Where the provider listens: `http://127.0.0.1:PORT`, without a slash at the end.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where its faults are switched, whatever the fault.
+    pub(crate) fn control(&self) -> &str {
+        &self.control
     }
 
     /// Stops listening, lets the answers under way finish, ends the hanging ones, and waits for that, two seconds
     /// at most.
     pub(crate) async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        if tokio::time::timeout(GRACE, &mut self.server).await.is_err() {
-            self.server.abort();
+        let both = futures_util::future::join_all(&mut self.servers);
+        if tokio::time::timeout(GRACE, both).await.is_err() {
+            self.servers.iter().for_each(JoinHandle::abort);
         }
     }
 }
@@ -148,50 +146,28 @@ async fn asked_to_stop(mut stopped: watch::Receiver<bool>) {
 struct Provider {
     kind: Kind,
     name: String,
+    front: Door,
     fault: Mutex<Option<Active>>,
+    pace: Mutex<Pace>,
     // Counters that nothing else is ordered by, hence `Relaxed` everywhere.
     requests: AtomicU64,
     answered: AtomicU64,
     failed: AtomicU64,
+    abandoned: AtomicU64,
     stopped: watch::Receiver<bool>,
 }
 
-impl Provider {
-    fn fault(&self) -> MutexGuard<'_, Option<Active>> {
-        // Only whole values are ever stored, so a panic elsewhere leaves nothing half done.
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Before an answer.
+    first: Duration,
+    /// Between the pieces of a stream.
+    gap: Duration,
+}
 
-    fn stats(&self) -> Response {
-        let fault = self.fault().map(|active| active.fault.name());
-        Json(json!({
-            "name": self.name,
-            "fault": fault,
-            "requests": self.requests.load(Relaxed),
-            "answered": self.answered.load(Relaxed),
-            "failed": self.failed.load(Relaxed),
-        }))
-        .into_response()
-    }
-
-    /// The healthy answer, or the reason why there is none.
-    fn answer(
-        &self,
-        id: u64,
-        headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
-    ) -> Result<Response, Refusal> {
-        let body =
-            body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
-        let ask = self.kind.read(headers, &body)?;
-        if ask.stream {
-            // The one place that a stream of events will take the whole answer's place.
-            return Err(Refusal::bad_request(
-                "stream: this simulated provider can't stream yet",
-            ));
-        }
-        Ok(self.kind.answer(id, &ask, &Reply::new(&self.name, &ask)))
-    }
+/// Only whole values are ever stored, so a panic elsewhere leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn router(provider: Arc<Provider>) -> Router {
@@ -200,9 +176,7 @@ fn router(provider: Arc<Provider>) -> Router {
         router = router.route(path, post(model));
     }
     router
-        .route("/fault/{name}", post(break_down))
-        .route("/fault", delete(heal))
-        .route("/stats", get(stats))
+        .merge(control::routes())
         .fallback(nothing_here)
         .with_state(provider)
 }
@@ -210,97 +184,100 @@ fn router(provider: Arc<Provider>) -> Router {
 /// A model request: counted when it arrives, and settled even if the client goes away before the answer.
 async fn model(
     State(provider): State<Arc<Provider>>,
+    Extension(ConnectInfo(line)): Extension<ConnectInfo<Line>>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let arrival = Arrival::new(&provider);
-    let active = *provider.fault();
-    let Some(active) = active else {
-        return match provider.answer(arrival.id, &headers, body) {
-            Ok(response) => {
-                arrival.answered();
-                response
-            }
-            Err(refusal) => provider.kind.refuse(arrival.id, &refusal),
-        };
-    };
-    if active.fault == Fault::Hang {
-        // Waits for the shutdown. A client that goes away drops this future.
-        asked_to_stop(provider.stopped.clone()).await;
+    let arrival = Arrival::new(provider.clone());
+    let kind = provider.kind;
+    let active = *lock(&provider.fault);
+    let pace = *lock(&provider.pace);
+    if !pace.first.is_zero() {
+        tokio::time::sleep(pace.first).await;
     }
-    active.respond(provider.kind, arrival.id)
-}
-
-async fn break_down(
-    State(provider): State<Arc<Provider>>,
-    Path(name): Path<String>,
-    Query(query): Query<HashMap<String, String>>,
-) -> Response {
-    let Some(fault) = Fault::named(&name) else {
-        let names: Vec<_> = Fault::ALL.iter().map(|fault| fault.name()).collect();
-        let error = json!({ "error": format!("no fault is called `{name}`"), "faults": names });
-        return (StatusCode::NOT_FOUND, Json(error)).into_response();
-    };
-    let retry_after = match query
-        .get("retry_after")
-        .map(|seconds| seconds.parse::<u64>())
-    {
-        None => None,
-        Some(Ok(seconds)) => Some(seconds),
-        Some(Err(_)) => {
-            let error = json!({ "error": "retry_after: must be a whole number of seconds" });
-            return (StatusCode::BAD_REQUEST, Json(error)).into_response();
+    match active.map(|active| active.fault) {
+        Some(Fault::Refused | Fault::Reset) => line.cut(),
+        // Waits for the shutdown. A client that goes away drops this future.
+        Some(Fault::Hang) => {
+            arrival.shutdown().await;
+            let gone = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable");
+            return arrival.refuse(&gone);
         }
-    };
-    *provider.fault() = Some(Active { fault, retry_after });
-    provider.stats()
-}
-
-async fn heal(State(provider): State<Arc<Provider>>) -> Response {
-    *provider.fault() = None;
-    provider.stats()
-}
-
-async fn stats(State(provider): State<Arc<Provider>>) -> Response {
-    provider.stats()
+        _ => {}
+    }
+    if let Some(active) = active
+        && let Some(refusal) = active.fault.refusal(kind)
+    {
+        let mut response = arrival.refuse(&refusal);
+        if let Some(seconds) = active.retry_after {
+            let seconds = HeaderValue::from(seconds);
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        return response;
+    }
+    let ask = body
+        .map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))
+        .and_then(|body| kind.read(&headers, &body));
+    match ask {
+        Ok(ask) => {
+            let script = kind.script(&provider.name, arrival.id, &ask, active, pace.gap);
+            let id = arrival.id;
+            kind.name(id, script.perform(arrival))
+        }
+        Err(refusal) => arrival.refuse(&refusal),
+    }
 }
 
 async fn nothing_here(State(provider): State<Arc<Provider>>) -> Response {
-    provider
-        .kind
-        .refuse(0, &Refusal::new(StatusCode::NOT_FOUND, "Not Found"))
+    let refusal = Refusal::new(StatusCode::NOT_FOUND, "Not Found");
+    provider.kind.refuse(0, &refusal)
 }
 
 /// One model request on the books. It counts as failed unless it is told that it was answered, so that a request
-/// whose client has gone away is settled too.
-struct Arrival<'a> {
-    provider: &'a Provider,
+/// whose client has gone away is settled too; that one counts as abandoned besides.
+struct Arrival {
+    provider: Arc<Provider>,
     id: u64,
-    answered: bool,
+    settled: bool,
 }
 
-impl<'a> Arrival<'a> {
-    fn new(provider: &'a Provider) -> Self {
+impl Arrival {
+    fn new(provider: Arc<Provider>) -> Self {
         let id = provider.requests.fetch_add(1, Relaxed) + 1;
         Self {
             provider,
             id,
-            answered: false,
+            settled: false,
         }
     }
 
-    fn answered(mut self) {
-        self.answered = true;
+    /// Waits for the provider's end.
+    async fn shutdown(&self) {
+        asked_to_stop(self.provider.stopped.clone()).await;
     }
-}
 
-impl Drop for Arrival<'_> {
-    fn drop(&mut self) {
-        let counter = if self.answered {
+    fn settle(mut self, answered: bool) {
+        self.settled = true;
+        let counter = if answered {
             &self.provider.answered
         } else {
             &self.provider.failed
         };
         counter.fetch_add(1, Relaxed);
+    }
+
+    fn refuse(self, refusal: &Refusal) -> Response {
+        let response = self.provider.kind.refuse(self.id, refusal);
+        self.settle(false);
+        response
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.provider.failed.fetch_add(1, Relaxed);
+            self.provider.abandoned.fetch_add(1, Relaxed);
+        }
     }
 }

@@ -1,10 +1,9 @@
-//! What the two wire formats have in common: a question with messages, and an answer in words.
+//! What both wire formats ask, read into one shape and checked about as strictly as the real APIs do.
 
 use axum::http::StatusCode;
 use serde_json::Value;
 
-/// How much of the last user message an answer repeats.
-const ECHOED_WORDS: usize = 12;
+use super::Kind;
 
 /// A model request, read from either wire format.
 #[derive(Debug)]
@@ -12,82 +11,171 @@ pub(super) struct Ask {
     pub(super) model: String,
     pub(super) max_tokens: Option<u64>,
     pub(super) stream: bool,
+    /// `stream_options.include_usage`.
+    pub(super) include_usage: bool,
+    pub(super) thinks: bool,
+    pub(super) stop: Vec<String>,
+    pub(super) tools: Vec<Tool>,
+    pub(super) tool_choice: ToolChoice,
     /// The text of the last message that a user wrote.
-    last_user_message: String,
+    pub(super) said: String,
+    pub(super) images: usize,
+    /// What a tool returned, if that is what the conversation ends with.
+    pub(super) tool_result: Option<String>,
+    /// The beginning of the answer, which is to be continued.
+    pub(super) prefix: Option<String>,
     pub(super) prompt_tokens: usize,
+}
+
+/// A tool that may be called.
+#[derive(Debug)]
+pub(super) struct Tool {
+    pub(super) name: String,
+    /// The JSON schema of its arguments.
+    pub(super) schema: Value,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ToolChoice {
+    Auto,
+    None,
+    Any,
+    Named(String),
 }
 
 impl Ask {
     /// Reads a body. Fields that aren't simulated are let through, as the real APIs do with most.
-    pub(super) fn read(body: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn read(kind: Kind, body: &[u8]) -> Result<Self, Refusal> {
         let body: Value = serde_json::from_slice(body)
             .map_err(|error| Refusal::bad_request(format!("the body isn't JSON: {error}")))?;
         let model = match body.get("model") {
             Some(Value::String(model)) if !model.is_empty() => model.clone(),
-            Some(_) => {
-                return Err(Refusal::bad_request(
-                    "model: must be a string that isn't empty",
-                ));
-            }
-            None => return Err(Refusal::bad_request("model: Field required")),
+            Some(_) => return wrong("model: must be a string that isn't empty"),
+            None => return wrong("model: Field required"),
         };
-        let max_tokens = match body.get("max_tokens") {
+        let max_tokens = match body.get("max_tokens").or(body.get("max_completion_tokens")) {
             None | Some(Value::Null) => None,
             Some(value) => match value.as_u64() {
                 Some(tokens) if tokens > 0 => Some(tokens),
-                _ => {
-                    return Err(Refusal::bad_request(
-                        "max_tokens: must be a whole number above 0",
-                    ));
-                }
+                _ => return wrong("max_tokens: must be a whole number above 0"),
             },
         };
         let stream = match body.get("stream") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(stream)) => *stream,
-            Some(_) => return Err(Refusal::bad_request("stream: must be true or false")),
+            Some(_) => return wrong("stream: must be true or false"),
         };
+        let hottest = if kind == Kind::Anthropic { 1.0 } else { 2.0 };
+        if let Some(temperature) = body.get("temperature").and_then(Value::as_f64)
+            && !(0.0..=hottest).contains(&temperature)
+        {
+            return wrong(format!("temperature: range: 0..{hottest}"));
+        }
         let messages = match body.get("messages") {
             Some(Value::Array(messages)) if !messages.is_empty() => messages,
-            Some(_) => {
-                return Err(Refusal::bad_request(
-                    "messages: at least one message is required",
-                ));
-            }
-            None => return Err(Refusal::bad_request("messages: Field required")),
+            Some(_) => return wrong("messages: at least one message is required"),
+            None => return wrong("messages: Field required"),
         };
-        let mut prompt_tokens = body
-            .get("system")
-            .and_then(text)
-            .map_or(0, |system| words(&system));
-        let mut last_user_message = String::new();
-        for (index, message) in messages.iter().enumerate() {
-            let Some(role) = message.get("role").and_then(Value::as_str) else {
-                return Err(Refusal::bad_request(format!(
-                    "messages.{index}.role: Field required"
-                )));
-            };
-            // An assistant's message that only calls tools has no text.
-            let content = message.get("content").and_then(text);
-            if content.is_none() && role == "user" {
-                return Err(Refusal::bad_request(format!(
-                    "messages.{index}.content: Field required"
-                )));
-            }
-            let content = content.unwrap_or_default();
-            prompt_tokens += words(&content);
-            if role == "user" {
-                last_user_message = content;
-            }
-        }
-        Ok(Self {
+        let system = body.get("system").and_then(text).unwrap_or_default();
+        let mut ask = Self {
+            // DeepSeek's reasoner always thinks; elsewhere it is asked for.
+            thinks: model.contains("reasoner") || body["thinking"]["type"] == "enabled",
             model,
             max_tokens,
             stream,
-            last_user_message,
-            prompt_tokens,
-        })
+            include_usage: body["stream_options"]["include_usage"] == true,
+            stop: stop(body.get("stop_sequences").or(body.get("stop"))),
+            tools: tools(&body),
+            tool_choice: tool_choice(&body["tool_choice"]),
+            said: String::new(),
+            images: 0,
+            tool_result: None,
+            prefix: None,
+            prompt_tokens: words(&system),
+        };
+        let mut calls = Vec::new();
+        for (index, message) in messages.iter().enumerate() {
+            ask.read_message(kind, index, message, &mut calls)
+                .map_err(|what| Refusal::bad_request(format!("messages.{index}{what}")))?;
+        }
+        Ok(ask)
     }
+
+    /// `calls` are the ids of the tool calls so far.
+    fn read_message<'a>(
+        &mut self,
+        kind: Kind,
+        index: usize,
+        message: &'a Value,
+        calls: &mut Vec<&'a str>,
+    ) -> Result<(), String> {
+        let role = message["role"].as_str().ok_or(".role: Field required")?;
+        let content = &message["content"];
+        let parts = content.as_array().map_or(&[][..], Vec::as_slice);
+        if kind == Kind::Anthropic {
+            if role != "user" && role != "assistant" {
+                return Err(format!(".role: Unexpected role \"{role}\""));
+            }
+            if index == 0 && role != "user" {
+                return Err(": first message must use the \"user\" role".to_owned());
+            }
+            let empty = |part: &Value| part["type"] == "text" && part["text"] == "";
+            if content == "" || parts.iter().any(empty) {
+                return Err(": text content blocks must be non-empty".to_owned());
+            }
+        }
+        // A list of calls and results may stand for the text.
+        let text = text(content);
+        if text.is_none() && role == "user" {
+            return Err(".content: Field required".to_owned());
+        }
+        let text = text.unwrap_or_default();
+        self.prompt_tokens += words(&text);
+        (self.prefix, self.tool_result) = (None, None);
+
+        let own_calls = message["tool_calls"].as_array().into_iter().flatten();
+        let blocks = parts.iter().filter(|part| part["type"] == "tool_use");
+        calls.extend(
+            own_calls
+                .chain(blocks)
+                .filter_map(|call| call["id"].as_str()),
+        );
+        let results = parts.iter().filter(|part| part["type"] == "tool_result");
+        let message_result = (role == "tool").then_some(message);
+        for result in results.chain(message_result) {
+            let id = result.get("tool_use_id").or(result.get("tool_call_id"));
+            let id = id.and_then(Value::as_str).unwrap_or_default();
+            if !calls.contains(&id) {
+                return Err(format!(": no tool call before this has the id \"{id}\""));
+            }
+            let content = self::text(&result["content"]).unwrap_or_default();
+            self.prompt_tokens += words(&content);
+            self.tool_result = Some(content);
+        }
+        match role {
+            "user" => {
+                let is_image =
+                    |part: &&Value| part["type"] == "image" || part["type"] == "image_url";
+                self.images = parts.iter().filter(is_image).count();
+                self.prompt_tokens += self.images;
+                self.said = text;
+            }
+            "assistant" if kind == Kind::Anthropic || message["prefix"] == true => {
+                if kind == Kind::Anthropic && text.ends_with(char::is_whitespace) {
+                    return Err(
+                        ": final assistant content cannot end with trailing whitespace".to_owned(),
+                    );
+                }
+                self.prefix = Some(text);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn wrong<T>(message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::bad_request(message))
 }
 
 /// The text of a `content`, which is a string or a list of parts.
@@ -105,46 +193,48 @@ fn text(content: &Value) -> Option<String> {
     }
 }
 
-/// Usage is counted by words: nobody has to know a tokenizer to check the sums.
-fn words(text: &str) -> usize {
-    text.split_whitespace().count()
-}
-
-/// What the provider says.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) text: String,
-    pub(super) completion_tokens: usize,
-    /// It was cut short by `max_tokens`.
-    pub(super) cut_short: bool,
-}
-
-impl Reply {
-    pub(super) fn new(name: &str, ask: &Ask) -> Self {
-        let said: Vec<_> = ask.last_user_message.split_whitespace().collect();
-        let echo = said[..said.len().min(ECHOED_WORDS)].join(" ");
-        let more = if said.len() > ECHOED_WORDS {
-            " ..."
-        } else {
-            ""
-        };
-        let text = format!("Hello! This is {name}, simulated. You said: {echo}{more}");
-        let length = words(&text);
-        let limit = ask
-            .max_tokens
-            .and_then(|limit| usize::try_from(limit).ok())
-            .unwrap_or(usize::MAX);
-        let text = text
-            .split_whitespace()
-            .take(limit)
-            .collect::<Vec<_>>()
-            .join(" ");
-        Self {
-            text,
-            completion_tokens: length.min(limit),
-            cut_short: length > limit,
+fn stop(value: Option<&Value>) -> Vec<String> {
+    match value {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(many)) => {
+            let many = many.iter().filter_map(Value::as_str);
+            many.filter(|stop| !stop.is_empty())
+                .map(str::to_owned)
+                .collect()
         }
+        _ => Vec::new(),
     }
+}
+
+/// Anthropic's tools are flat, OpenAI's stand under `function`.
+fn tools(body: &Value) -> Vec<Tool> {
+    let tools = body["tools"].as_array().into_iter().flatten();
+    tools
+        .filter_map(|tool| {
+            let tool = tool.get("function").unwrap_or(tool);
+            let schema = tool.get("input_schema").or(tool.get("parameters"));
+            Some(Tool {
+                name: tool["name"].as_str()?.to_owned(),
+                schema: schema.cloned().unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+fn tool_choice(choice: &Value) -> ToolChoice {
+    let word = choice.as_str().or(choice["type"].as_str());
+    let name = choice["name"].as_str();
+    match (word, name.or(choice["function"]["name"].as_str())) {
+        (_, Some(name)) => ToolChoice::Named(name.to_owned()),
+        (Some("any" | "required"), _) => ToolChoice::Any,
+        (Some("none"), _) => ToolChoice::None,
+        _ => ToolChoice::Auto,
+    }
+}
+
+/// Usage is counted by words: nobody has to know a tokenizer to check the sums.
+pub(super) fn words(text: &str) -> usize {
+    text.split_whitespace().count()
 }
 
 /// Why a request gets no answer. Each wire format gives it its own shape.
