@@ -67,7 +67,7 @@ fn g5_without_a_token_only_callers_on_this_machine_are_let_in() {
 
 #[test]
 fn g5_with_a_token_who_has_it_is_let_in_from_anywhere() {
-    let token = AdminToken::new(" s3cret\n").unwrap();
+    let token = AdminToken::new(" s3cret\n", "test").unwrap();
     for (value, expected) in [
         ("Bearer s3cret", Ok(())),
         ("bearer  s3cret ", Ok(())),
@@ -88,9 +88,10 @@ fn g5_with_a_token_who_has_it_is_let_in_from_anywhere() {
 
 #[test]
 fn g5_a_token_is_checked_at_the_start_and_never_shown() {
-    assert!(AdminToken::new("").is_err());
-    assert!(AdminToken::new("  \n").is_err());
-    assert!(AdminToken::new("two words").is_err());
-    let token = AdminToken::new("s3cret").unwrap();
-    assert_eq!(format!("{token:?}"), "AdminToken(***)");
+    assert!(AdminToken::new("", "test").is_err());
+    assert!(AdminToken::new("  \n", "test").is_err());
+    assert!(AdminToken::new("two words", "test").is_err());
+    let token = AdminToken::new("s3cret", "test").unwrap();
+    assert_eq!(token.id(), "test");
+    assert_eq!(format!("{token:?}"), "AdminToken(test, ***)");
 }

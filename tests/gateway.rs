@@ -626,7 +626,10 @@ fn g6_what_is_wrong_with_the_settings_is_told_at_the_start() {
             ("GATEWAY_CIRCUIT_BREAKER", r#"{"resetTimeuot":1}"#),
             "unknown field `resetTimeuot`",
         ),
-        (("GATEWAY_CIRCUIT_BREAKER", "{"), "circuit breaker: EOF"),
+        (
+            ("GATEWAY_CIRCUIT_BREAKER", "{"),
+            "GATEWAY_CIRCUIT_BREAKER: EOF",
+        ),
         (("GATEWAY_LISTEN", "here"), "--listen"),
         (
             ("GATEWAY_LISTEN", "192.0.2.1:1"),

@@ -8,12 +8,17 @@
 //! cargo run --release --example gateway
 //! ```
 //!
-//! One request's way: `routes` reads it, [`stack::models`] has it answered, `routes` writes the
-//! answer. `config` says with what, and `simulated` is what there is to talk to otherwise.
+//! One request's way: `server` accepts it, `routes` reads it, [`stack::models`] has it answered,
+//! `routes` writes the answer. `config` says with what, `app` exchanges that while it runs, and
+//! `simulated` is what there is to talk to otherwise.
 
+mod app;
 mod config;
+mod events;
+mod gate;
 mod metrics;
 mod routes;
+mod server;
 mod simulated;
 mod stack;
 
@@ -21,23 +26,14 @@ use std::{
     io::{self, IsTerminal},
     net::SocketAddr,
     process::ExitCode,
-    time::Duration,
+    sync::Arc,
 };
 
 use clap::Parser;
 use tokio::net::TcpListener;
-use tower_breaker::{CircuitState, models::ModelManager};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use self::{
-    config::{Args, Settings},
-    simulated::Simulated,
-    stack::App,
-};
-
-/// How long requests that are under way may take to finish after a signal to stop. Orchestrators
-/// kill after 30 seconds by default.
-const GRACE: Duration = Duration::from_secs(25);
+use self::{app::App, config::Args};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -69,42 +65,68 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Error> {
-    let (settings, simulated) = Settings::new(args).await?;
-    let manager = stack::models(&settings)?;
-    log_state_changes(&manager);
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}", settings.listen))?;
-    let address = listener.local_addr()?;
-    introduce(address, &settings, &manager, &simulated);
+    let text = config::read(args.config.as_deref())?;
+    let settings = config::load(&args, text.as_deref())?;
+    if args.check {
+        println!("the configuration is well");
+        return Ok(());
+    }
+    let (listener, address) = listen(settings.listen).await?;
+    let admin = match settings.admin_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let has_file = args.config.is_some();
+    let app = App::new(args, text, settings).await?;
+    introduce(&app, address, admin.as_ref().map(|(_, address)| *address));
+    if has_file {
+        tokio::spawn(app.clone().watch_file());
+    }
+    tokio::spawn(reload_on_signal(app.clone()));
 
-    let app = App::new(manager, settings.admin_token);
-    let routes = stack::routes(app).into_make_service_with_connect_info::<SocketAddr>();
-    let (stopping, stopped) = tokio::sync::oneshot::channel();
-    let server = axum::serve(listener, routes).with_graceful_shutdown(async {
-        stop_signal().await;
-        tracing::info!("stopping: no new connections, up to {GRACE:?} for what is under way");
-        let _ = stopping.send(());
-    });
-    let grace_over = async {
-        // An error means that the server ended by itself, and so will the `select!`.
-        if stopped.await.is_err() {
-            std::future::pending::<()>().await;
+    let serving = async {
+        match admin {
+            Some((admin, _)) => {
+                tokio::join!(
+                    server::serve(listener, stack::only_public(app.clone()), app.clone()),
+                    server::serve(admin, stack::all(app.clone()), app.clone()),
+                );
+            }
+            None => server::serve(listener, stack::all(app.clone()), app.clone()).await,
         }
-        match tokio::time::timeout(GRACE, stop_signal()).await {
+    };
+    let grace_over = async {
+        stop_signal().await;
+        let grace = app.running().limits.shutdown_grace;
+        tracing::info!("stopping: no new connections, up to {grace:?} for what is under way");
+        app.stop();
+        match tokio::time::timeout(grace, stop_signal()).await {
             Ok(()) => "asked twice",
             Err(_) => "the time for that is over",
         }
     };
     tokio::select! {
-        ended = server => ended?,
+        () = serving => {}
         why = grace_over => tracing::warn!("stopping with requests still under way: {why}"),
     }
-    for provider in simulated {
-        provider.server.shutdown().await;
+    // Those that nobody is left to ask are stopped in order.
+    let companions = app.running().simulated.clone();
+    drop(app);
+    for companion in companions.into_values() {
+        if let Some(companion) = Arc::into_inner(companion) {
+            companion.server.shutdown().await;
+        }
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 /// Ctrl-C, or what an orchestrator sends.
@@ -136,40 +158,35 @@ async fn stop_signal() {
     }
 }
 
-fn log_state_changes(manager: &ModelManager) {
-    for (name, circuit) in manager.circuits() {
-        let name = name.to_owned();
-        circuit.on_state_change(move |event| match event.to {
-            CircuitState::Open | CircuitState::ForcedOpen => {
-                tracing::warn!(circuit = name, "{event}");
+/// SIGHUP, as servers have it since ever.
+async fn reload_on_signal(app: App) {
+    #[cfg(unix)]
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        Ok(mut signal) => {
+            while signal.recv().await.is_some() {
+                app.reload().await;
             }
-            _ => tracing::info!(circuit = name, "{event}"),
-        });
+        }
+        Err(error) => tracing::error!("cannot listen for SIGHUP: {error}"),
     }
-}
-
-/// A simulated provider that runs beside the gateway.
-#[derive(Debug)]
-pub(crate) struct Companion {
-    pub(crate) name: &'static str,
-    pub(crate) server: Simulated,
+    #[cfg(not(unix))]
+    drop(app);
 }
 
 /// Says where everything is, and what to try.
-fn introduce(
-    address: SocketAddr,
-    settings: &Settings,
-    manager: &ModelManager,
-    simulated: &[Companion],
-) {
+fn introduce(app: &App, address: SocketAddr, admin: Option<SocketAddr>) {
+    let running = app.running();
     println!("gateway listening on http://{address}");
-    for Companion { name, server } in simulated {
-        println!("{name}: simulated on {}", server.control());
+    if let Some(admin) = admin {
+        println!("admin: listening on http://{admin}");
     }
-    for (name, circuit) in manager.circuits() {
+    for (name, companion) in &running.simulated {
+        println!("{name}: simulated on {}", companion.server.control());
+    }
+    for (name, circuit) in running.manager.circuits() {
         println!("{name}: circuit {}", circuit.state());
     }
-    if settings.admin_token.is_none() {
+    if running.admin_token.is_none() {
         tracing::warn!(
             "no GATEWAY_ADMIN_TOKEN is set: /admin answers callers on this machine, and nobody else"
         );
@@ -180,11 +197,10 @@ fn introduce(
     );
     println!("\ntry:");
     println!("  {ask}");
-    if let Some(first) = simulated.first() {
+    if let Some((name, companion)) = running.simulated.first_key_value() {
         println!(
-            "  curl -s -X POST {}/fault/overloaded   # break {}, then ask again a few times",
-            first.server.control(),
-            first.name
+            "  curl -s -X POST {}/fault/overloaded   # break {name}, then ask again a few times",
+            companion.server.control(),
         );
     }
     println!("  curl -s http://{address}/health");

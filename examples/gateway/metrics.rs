@@ -1,12 +1,17 @@
 //! `GET /metrics`: what the gateway counts itself, and what its circuits have seen.
 
+use std::time::UNIX_EPOCH;
+
 use prometheus::{
-    Encoder, GaugeVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, proto::MetricFamily,
+    Encoder, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    proto::MetricFamily,
 };
 use tower_breaker::{
     CircuitState,
     models::{ModelAttempt, ModelManager},
 };
+
+use crate::app::App;
 
 /// Every state, because each is a gauge of its own: 1 for the present one and 0 for the others.
 const STATES: [CircuitState; 5] = [
@@ -23,6 +28,17 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     attempts: IntCounterVec,
+    refused: IntCounterVec,
+    connections: IntGauge,
+}
+
+/// An open connection, until dropped.
+pub(crate) struct Connection(IntGauge);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Metrics {
@@ -35,7 +51,18 @@ impl Metrics {
                 .expect("each name is registered once");
             counter
         };
+        let connections = IntGauge::new("gateway_connections", "Open connections of clients")
+            .expect("the name is valid");
+        registry
+            .register(Box::new(connections.clone()))
+            .expect("each name is registered once");
         Self {
+            refused: counter(
+                "gateway_refused_total",
+                "What the gateway did not take on, by the limit that it would have exceeded",
+                &["limit"],
+            ),
+            connections,
             requests: counter(
                 "gateway_requests_total",
                 "Requests for a model by who answered; empty if nobody did",
@@ -61,14 +88,73 @@ impl Metrics {
         }
     }
 
+    /// Counts a request, or a connection, that would have exceeded this limit.
+    pub(crate) fn refused(&self, limit: &str) {
+        self.refused.with_label_values(&[limit]).inc();
+    }
+
+    /// Counts a connection for as long as what is returned lives.
+    pub(crate) fn connection(&self) -> Connection {
+        self.connections.inc();
+        Connection(self.connections.clone())
+    }
+
     /// Everything as Prometheus text.
-    pub(crate) fn render(&self, manager: &ModelManager) -> Result<Vec<u8>, prometheus::Error> {
+    pub(crate) fn render(&self, app: &App) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
-        families.extend(circuits(manager)?);
+        families.extend(gateway(app)?);
+        families.extend(circuits(&app.manager())?);
         let mut text = Vec::new();
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
+}
+
+/// How the gateway is at the moment.
+fn gateway(app: &App) -> Result<Vec<MetricFamily>, prometheus::Error> {
+    let registry = Registry::new();
+    let gauge = |name, help, value: usize| {
+        let gauge = IntGauge::new(name, help)?;
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(Box::new(gauge))
+    };
+    let running = app.running();
+    let reload = app.last_reload();
+    let loaded = reload.loaded_at.duration_since(UNIX_EPOCH);
+    let loaded = loaded.unwrap_or_default().as_secs();
+    gauge(
+        "gateway_requests_active",
+        "Requests to models that are worked on",
+        running.gate.active(),
+    )?;
+    gauge(
+        "gateway_requests_waiting",
+        "Requests to models that wait for their turn",
+        running.gate.waiting(),
+    )?;
+    gauge(
+        "gateway_config_last_reload_successful",
+        "1 if the configuration that was read last is in force, else 0",
+        usize::from(reload.error.is_none()),
+    )?;
+    gauge(
+        "gateway_config_loaded_timestamp_seconds",
+        "When the configuration that is in force was read",
+        usize::try_from(loaded).unwrap_or(usize::MAX),
+    )?;
+    let trouble = IntGaugeVec::new(
+        Opts::new(
+            "gateway_credential_trouble",
+            "1 while the provider refuses the key or the account, else 0",
+        ),
+        &["provider"],
+    )?;
+    registry.register(Box::new(trouble.clone()))?;
+    for (provider, health) in running.manager.health_check() {
+        let value = i64::from(health.credentials.is_some());
+        trouble.with_label_values(&[&provider]).set(value);
+    }
+    Ok(registry.gather())
 }
 
 /// A snapshot of every circuit as metrics. The counts are the circuits' own, so nothing is counted

@@ -1,49 +1,19 @@
 //! The one place where things are put in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use axum::Router;
-use tower_breaker::models::{HttpClient, Model, ModelManager};
+use axum::{Router, middleware};
+use tower_breaker::{
+    Circuit, CircuitBreakerConfig,
+    models::{HttpClient, Model, ModelManager},
+};
 
 use crate::{
     Error,
+    app::{App, Companion},
     config::Settings,
-    metrics::Metrics,
-    routes::{self, AdminToken},
+    gate, routes,
 };
-
-/// The aliases under which callers ask for the models.
-const CLAUDE: &str = "claude-3.5-sonnet";
-const DEEPSEEK: &str = "deepseek-chat";
-
-/// What every request needs.
-#[derive(Debug, Clone)]
-pub(crate) struct App(Arc<Shared>);
-
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) manager: ModelManager,
-    pub(crate) metrics: Metrics,
-    pub(crate) admin_token: Option<AdminToken>,
-}
-
-impl App {
-    pub(crate) fn new(manager: ModelManager, admin_token: Option<AdminToken>) -> Self {
-        Self(Arc::new(Shared {
-            manager,
-            metrics: Metrics::new(),
-            admin_token,
-        }))
-    }
-}
-
-impl std::ops::Deref for App {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.0
-    }
-}
 
 /// The models. A request goes through its model's chain; each link of it is, from the outside in:
 ///
@@ -51,50 +21,66 @@ impl std::ops::Deref for App {
 /// 2. the provider's codec, which turns the request into HTTP and the answer back, so that the
 ///    circuit judges what the answer means and not just its status;
 /// 3. one HTTP client for all, because its connections are pooled by host.
-pub(crate) fn models(settings: &Settings) -> Result<ModelManager, Error> {
-    let http = HttpClient::new()?;
-    let mut manager = ModelManager::builder();
-    let both = settings.claude.is_some() && settings.deepseek.is_some();
-    let model = |provider: &str, upstream: &str, fallback: &str| {
-        let model = Model::new(provider, upstream);
-        if both { model.or(fallback) } else { model }
-    };
-    if let Some(claude) = &settings.claude {
-        manager = manager
-            .provider(
-                "claude",
-                claude.provider.clone(),
-                http.clone(),
-                settings.circuit_breaker.clone(),
-            )
-            .model(CLAUDE, model("claude", &claude.model, DEEPSEEK));
+///
+/// `circuit` makes a circuit, or has it from before, by its name, its configuration and what it
+/// stands in front of.
+pub(crate) fn models(
+    settings: &Settings,
+    http: &HttpClient,
+    simulated: &BTreeMap<String, Arc<Companion>>,
+    mut circuit: impl FnMut(&str, &CircuitBreakerConfig, String) -> Circuit,
+) -> Result<ModelManager, Error> {
+    let mut manager = ModelManager::builder().default_model(settings.default_model.as_str());
+    for (name, provider) in &settings.providers {
+        let url = simulated.get(name).map(|companion| companion.server.url());
+        let codec = provider.codec(url.or(provider.base_url.as_deref()))?;
+        let dependency = format!("{:?} {url:?} {:?}", provider.kind, provider.base_url);
+        let circuit = circuit(name, &provider.circuit, dependency);
+        manager = manager.provider(name.as_str(), codec, http.clone(), circuit);
     }
-    if let Some(deepseek) = &settings.deepseek {
-        manager = manager
-            .provider(
-                "deepseek",
-                deepseek.provider.clone(),
-                http,
-                settings.circuit_breaker.clone(),
-            )
-            .model(DEEPSEEK, model("deepseek", &deepseek.model, CLAUDE));
+    for (alias, settings) in &settings.models {
+        let mut model = Model::new(settings.provider.as_str(), settings.upstream.as_str());
+        for fallback in &settings.fallbacks {
+            model = model.or(fallback.as_str());
+        }
+        if let Some(config) = &settings.circuit {
+            let dependency = format!("{} {}", settings.provider, settings.upstream);
+            model = model.circuit_breaker(circuit(alias, config, dependency));
+        }
+        manager = manager.model(alias.as_str(), model);
     }
     Ok(manager.build()?)
 }
 
-/// How long a client may take to send its request's body.
-pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Everything in one place. Around it is `server`, with the limits on connections and on heads of
+/// requests, which are over before there is a request.
+pub(crate) fn all(app: App) -> Router {
+    finish(public(&app).merge(private(&app)), app)
+}
 
-/// The largest request body: hundreds of times the longest prompt that people write.
-pub(crate) const BODY_LIMIT: usize = 8 * 1024 * 1024;
+/// What is for everybody, where administrators have a listener of their own.
+pub(crate) fn only_public(app: App) -> Router {
+    finish(public(&app), app)
+}
 
-/// The server's routes.
-pub(crate) fn routes(app: App) -> Router {
+fn public(app: &App) -> Router<App> {
+    // A turn for each request to a model, until the end of its answer. Around these routes alone:
+    // a full gateway still tells how it is.
+    let turns = middleware::from_fn_with_state(app.clone(), gate::turns);
     Router::new()
-        .merge(routes::models())
+        .merge(routes::models().layer(turns))
         .merge(routes::health())
+}
+
+fn private(app: &App) -> Router<App> {
+    Router::new()
+        .merge(routes::metrics())
         // Nested, so that nothing below /admin escapes its guard.
         .nest("/admin", routes::admin(app.clone()))
+}
+
+fn finish(router: Router<App>, app: App) -> Router {
+    router
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .with_state(app)

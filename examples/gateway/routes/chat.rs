@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tower_breaker::models::{Message, ModelRequest, ModelResponse};
 
 use super::{ask, error::ApiError, read, tell_who_answered};
-use crate::stack::App;
+use crate::app::App;
 
 /// The request. Members that are not here are tolerated: SDKs send more than anyone reads.
 #[derive(Debug, Deserialize)]
@@ -72,7 +72,7 @@ enum Stop {
 }
 
 pub(super) async fn completions(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
-    let request: ChatRequest = read::json(body).await?;
+    let request: ChatRequest = read::json(&app, body).await?;
     let answer = ask(&app, request.try_into()?).await;
     let answer = answer.map_err(|error| ApiError::from_model(error, "model"))?;
     let mut response = Json(write(&answer)).into_response();

@@ -12,7 +12,7 @@ use tower_breaker::models::{ModelError, ModelErrorKind};
 
 /// An error as the client sees it.
 #[derive(Debug)]
-pub(super) struct ApiError {
+pub(crate) struct ApiError {
     status: StatusCode,
     /// For programs, as are OpenAI's own.
     kind: &'static str,
@@ -75,6 +75,25 @@ impl ApiError {
 
     pub(super) fn forbidden(message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "admin_is_local", message)
+    }
+
+    /// A configuration is wrong at `field`.
+    pub(super) fn invalid_config(
+        field: impl Into<Option<String>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            param: field.into(),
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_config", message)
+        }
+    }
+
+    /// Too much to do; it will be less in a moment.
+    pub(crate) fn gateway_is_full(message: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "gateway_is_full", message)
+        }
     }
 
     pub(super) fn internal(message: impl Into<String>) -> Self {

@@ -7,31 +7,43 @@ use subtle::ConstantTimeEq;
 
 /// The bearer token of the admin endpoints.
 #[derive(Clone)]
-pub(crate) struct AdminToken(String);
+pub(crate) struct AdminToken {
+    secret: String,
+    id: String,
+}
 
 impl AdminToken {
-    /// A token, without the white space around it: one from a file often ends in a new line.
+    /// A token, without the white space around it: one from a file often ends in a new line. `id`
+    /// is what logs call it.
     ///
     /// # Errors
     ///
     /// If no header can carry it; the error doesn't repeat it.
-    pub(crate) fn new(token: &str) -> Result<Self, &'static str> {
+    pub(crate) fn new(token: &str, id: impl Into<String>) -> Result<Self, &'static str> {
         let token = token.trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("an admin token is made of visible ASCII characters");
         }
-        Ok(Self(token.to_owned()))
+        Ok(Self {
+            secret: token.to_owned(),
+            id: id.into(),
+        })
+    }
+
+    /// What logs call it: where it came from.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Compares in a time that doesn't tell how much of it was right.
     fn is(&self, token: &str) -> bool {
-        self.0.as_bytes().ct_eq(token.as_bytes()).into()
+        self.secret.as_bytes().ct_eq(token.as_bytes()).into()
     }
 }
 
 impl std::fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("AdminToken(***)")
+        write!(f, "AdminToken({}, ***)", self.id)
     }
 }
 

@@ -12,38 +12,42 @@ use axum::{
 use tower_breaker::models::ProviderHealth;
 
 use super::error::ApiError;
-use crate::stack::App;
+use crate::app::App;
 
 pub(crate) fn health() -> Router<App> {
     Router::new()
         .route("/health", get(providers))
         .route("/health/live", get(StatusCode::OK))
         .route("/health/ready", get(ready))
-        .route("/metrics", get(metrics))
+}
+
+pub(crate) fn metrics() -> Router<App> {
+    Router::new().route("/metrics", get(text))
 }
 
 /// Every provider by its name.
 async fn providers(State(app): State<App>) -> Json<BTreeMap<String, ProviderHealth>> {
-    Json(app.manager.health_check())
+    Json(app.manager().health_check())
 }
 
-/// Whether a request could be answered: one available circuit is enough.
+/// Whether a request could be answered: one available circuit is enough. Not any more once the
+/// gateway is stopping, so that load balancers send no more.
 async fn ready(State(app): State<App>) -> StatusCode {
-    if app
-        .manager
+    let manager = app.manager();
+    let available = manager
         .circuits()
-        .any(|(_, circuit)| circuit.is_available())
-    {
+        .any(|(_, circuit)| circuit.is_available());
+    if available && !app.is_stopping() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     }
 }
 
-async fn metrics(State(app): State<App>) -> Result<Response, ApiError> {
+async fn text(State(app): State<App>) -> Result<Response, ApiError> {
     let text = app
         .metrics
-        .render(&app.manager)
+        .render(&app)
         .map_err(|error| ApiError::internal(format!("the metrics can not be written: {error}")))?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response())
 }

@@ -2,11 +2,14 @@
 
 mod admin;
 mod chat;
+mod circuits;
 mod error;
+mod events;
 mod guard;
 mod health;
 mod process;
 mod read;
+mod switches;
 
 use axum::{
     Json, Router,
@@ -18,9 +21,13 @@ use axum::{
 use serde_json::{Value, json};
 use tower_breaker::models::{ModelError, ModelRequest, ModelResponse};
 
-use self::error::ApiError;
-pub(crate) use self::{admin::admin, guard::AdminToken, health::health};
-use crate::stack::App;
+pub(crate) use self::{
+    admin::admin,
+    error::ApiError,
+    guard::AdminToken,
+    health::{health, metrics},
+};
+use crate::app::App;
 
 /// What asks a model.
 pub(crate) fn models() -> Router<App> {
@@ -32,7 +39,8 @@ pub(crate) fn models() -> Router<App> {
 
 /// `GET /v1/models`, in OpenAI's shape.
 async fn list(State(app): State<App>) -> Json<Value> {
-    let models = app.manager.models().map(|(model, provider)| {
+    let manager = app.manager();
+    let models = manager.models().map(|(model, provider)| {
         json!({"id": model, "object": "model", "created": 0, "owned_by": provider})
     });
     Json(json!({"object": "list", "data": models.collect::<Vec<_>>()}))
@@ -40,11 +48,13 @@ async fn list(State(app): State<App>) -> Json<Value> {
 
 /// Has a request answered, and counts it.
 async fn ask(app: &App, request: ModelRequest) -> Result<ModelResponse, ModelError> {
+    // The same one from beginning to end, whatever a reload puts in its place meanwhile.
+    let manager = app.manager();
     let model = request.preferred_model.clone();
-    let model = model.as_deref().unwrap_or(app.manager.default_model());
-    let result = app.manager.process_request(request).await;
+    let model = model.as_deref().unwrap_or(manager.default_model());
+    let result = manager.process_request(request).await;
     // Others' names may be any text at all, and labels are kept for good.
-    if app.manager.models().any(|(known, _)| known == model) {
+    if manager.models().any(|(known, _)| known == model) {
         match &result {
             Ok(answer) => app
                 .metrics

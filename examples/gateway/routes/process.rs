@@ -9,10 +9,10 @@ use axum::{
 use tower_breaker::models::ModelRequest;
 
 use super::{ask, error::ApiError, read, tell_who_answered};
-use crate::stack::App;
+use crate::app::App;
 
 pub(super) async fn process(State(app): State<App>, body: Body) -> Result<Response, ApiError> {
-    let request: ModelRequest = read::json(body).await?;
+    let request: ModelRequest = read::json(&app, body).await?;
     let answer = ask(&app, request).await;
     let answer = answer.map_err(|error| ApiError::from_model(error, "preferredModel"))?;
     let mut response = Json(&answer).into_response();

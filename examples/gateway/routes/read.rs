@@ -5,19 +5,19 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::error::ApiError;
-use crate::stack::{BODY_LIMIT, BODY_TIMEOUT};
+use crate::app::App;
 
-/// How much of a body that is too large is read and thrown away before the answer. A client that
-/// is still sending when the connection closes may never see why.
-const DRAIN_LIMIT: usize = 8 * BODY_LIMIT;
+/// How much of a body that is too large is read and thrown away before the answer, as a multiple
+/// of the limit. A client that is still sending when the connection closes may never see why.
+const DRAIN: usize = 8;
 
 /// The body as JSON of this type.
-pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let body = tokio::time::timeout(BODY_TIMEOUT, whole(body))
+pub(super) async fn json<T: DeserializeOwned>(app: &App, body: Body) -> Result<T, ApiError> {
+    let limits = app.running().limits.clone();
+    let time = limits.body_timeout;
+    let body = tokio::time::timeout(time, whole(body, limits.body_bytes))
         .await
-        .map_err(|_| {
-            ApiError::too_slow(format!("the body did not arrive within {BODY_TIMEOUT:?}"))
-        })??;
+        .map_err(|_| ApiError::too_slow(format!("the body did not arrive within {time:?}")))??;
     if body.is_empty() {
         return Err(ApiError::invalid(None, "the body is empty, expected JSON"));
     }
@@ -39,7 +39,7 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError>
     Ok(value)
 }
 
-async fn whole(mut body: Body) -> Result<Bytes, ApiError> {
+async fn whole(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let mut kept = Vec::new();
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
@@ -49,16 +49,19 @@ async fn whole(mut body: Body) -> Result<Bytes, ApiError> {
             continue;
         };
         seen += data.len();
-        if seen <= BODY_LIMIT {
+        if seen <= limit {
             kept.extend_from_slice(&data);
-        } else if seen > DRAIN_LIMIT {
+        } else if seen / DRAIN > limit {
             break;
         }
     }
-    if seen > BODY_LIMIT {
-        let limit = BODY_LIMIT / (1024 * 1024);
+    if seen > limit {
+        let limit = match limit >> 20 {
+            0 => format!("{limit} bytes"),
+            mebibytes => format!("{mebibytes} MiB"),
+        };
         return Err(ApiError::too_large(format!(
-            "the body is larger than the limit of {limit} MiB"
+            "the body is larger than the limit of {limit}"
         )));
     }
     Ok(kept.into())

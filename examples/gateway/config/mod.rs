@@ -1,0 +1,225 @@
+//! What the gateway is told: by a file, and by flags and environment variables that come before
+//! it.
+//!
+//! [`load`] is a function from those to [`Settings`], or to a [`Problem`] that says in which file,
+//! at which line, which field is wrong and what it may be. It starts nothing, so `--check` and a
+//! reload use it as it is.
+
+mod args;
+mod circuit;
+mod file;
+mod presets;
+mod problem;
+mod secret;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tower_breaker::{
+    CircuitBreakerConfig,
+    models::{self, Anthropic, ApiKey, DeepSeek, OpenAi, SetupError},
+};
+
+pub(crate) use self::{
+    args::Args,
+    circuit::{lay_over, read as circuit},
+    file::{Kind, Limits},
+    problem::Problem,
+};
+use self::{
+    circuit::Layers,
+    file::{Fields, File, ModelTable, ProviderTable},
+    problem::Source,
+};
+use crate::routes::AdminToken;
+
+/// What the gateway runs with.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin_listen: Option<SocketAddr>,
+    /// Who knows it may use `/admin`. It has no flag, because others can see those.
+    pub(crate) admin_token: Option<AdminToken>,
+    pub(crate) limits: Limits,
+    pub(crate) providers: BTreeMap<String, Provider>,
+    pub(crate) models: BTreeMap<String, Model>,
+    pub(crate) default_model: String,
+}
+
+/// A provider: how it is reached, and its circuit.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) kind: Kind,
+    pub(crate) base_url: Option<String>,
+    pub(crate) key: ApiKey,
+    /// Whether one that lives in this process is to stand in for it.
+    pub(crate) simulated: bool,
+    pub(crate) circuit: CircuitBreakerConfig,
+}
+
+impl Provider {
+    /// The codec of its API, for requests to `base_url`, or to where its makers serve it.
+    pub(crate) fn codec(
+        &self,
+        base_url: Option<&str>,
+    ) -> Result<Arc<dyn models::Provider>, SetupError> {
+        macro_rules! codec {
+            ($codec:ident) => {{
+                let codec = $codec::new(self.key.clone());
+                match base_url {
+                    Some(url) => Arc::new(codec.base_url(url)?),
+                    None => Arc::new(codec),
+                }
+            }};
+        }
+        Ok(match self.kind {
+            Kind::Anthropic => codec!(Anthropic),
+            Kind::OpenAi => codec!(OpenAi),
+            Kind::DeepSeek => codec!(DeepSeek),
+        })
+    }
+}
+
+/// A model: who serves it under which name, and which models stand in for it.
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub(crate) provider: String,
+    pub(crate) upstream: String,
+    pub(crate) fallbacks: Vec<String>,
+    /// For a circuit of its own.
+    pub(crate) circuit: Option<CircuitBreakerConfig>,
+}
+
+/// The text of the configuration file, if there is one.
+pub(crate) fn read(file: Option<&Path>) -> Result<Option<String>, Problem> {
+    let Some(file) = file else { return Ok(None) };
+    fs::read_to_string(file)
+        .map(Some)
+        .map_err(|error| Problem::new(file.display().to_string(), error))
+}
+
+/// Puts everything together, and checks it.
+pub(crate) fn load(args: &Args, text: Option<&str>) -> Result<Settings, Problem> {
+    let nowhere = PathBuf::new();
+    let name = args.config.as_deref().unwrap_or(&nowhere);
+    let source = Source::new(name, text.unwrap_or_default());
+    let file: File = source.read()?;
+    if let Some((field, value, range)) = file.limits.out_of_range() {
+        let message = format!("is {value}, but has to be {range}");
+        return Err(source.wrong(&["limits", field], message));
+    }
+    let over = circuit::from_json(args.circuit_breaker.as_deref())?;
+    let layers = Layers {
+        source,
+        file: &file.circuit_breaker,
+        over: &over,
+    };
+    let (providers, models, first) = if file.providers.is_empty() && file.models.is_empty() {
+        presets::presets(args, &layers)?
+    } else {
+        let providers = providers(&file.providers, &layers)?;
+        let models = self::models(&file.models, &providers, &layers)?;
+        (providers, models, None)
+    };
+    let default_model = default_model(file.default_model, first, &models, source)?;
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+    Ok(Settings {
+        listen: args.listen.or(file.listen).unwrap_or(listen),
+        admin_listen: args.admin_listen.or(file.admin.listen),
+        admin_token: secret::admin_token(&file.admin, source)?,
+        limits: file.limits,
+        providers,
+        models,
+        default_model,
+    })
+}
+
+fn providers(
+    tables: &BTreeMap<String, ProviderTable>,
+    layers: &Layers<'_>,
+) -> Result<BTreeMap<String, Provider>, Problem> {
+    let source = layers.source;
+    let provider = |(name, table): (&String, &ProviderTable)| {
+        let provider = Provider {
+            kind: table.kind,
+            base_url: table.base_url.clone(),
+            key: secret::api_key(name, table, source)?,
+            simulated: table.simulated,
+            circuit: layers.circuit(&[(&["providers", name][..], &table.circuit_breaker)])?,
+        };
+        if table.simulated && table.base_url.is_some() {
+            let message = "a simulated provider has an address of its own, take this away";
+            return Err(source.wrong(&["providers", name, "base_url"], message));
+        }
+        provider
+            .codec(table.base_url.as_deref())
+            .map_err(|error| source.wrong(&["providers", name, error.field()], error))?;
+        Ok((name.clone(), provider))
+    };
+    tables.iter().map(provider).collect()
+}
+
+fn models(
+    tables: &BTreeMap<String, ModelTable>,
+    providers: &BTreeMap<String, Provider>,
+    layers: &Layers<'_>,
+) -> Result<BTreeMap<String, Model>, Problem> {
+    let source = layers.source;
+    let model = |(alias, table): (&String, &ModelTable)| {
+        if !providers.contains_key(&table.provider) {
+            let message = format!("there is no `{}`; {}", table.provider, are(providers));
+            return Err(source.wrong(&["models", alias, "provider"], message));
+        }
+        for (index, fallback) in table.fallbacks.iter().enumerate() {
+            let wrong = |message: String| source.wrong(&["models", alias, "fallbacks"], message);
+            if !tables.contains_key(fallback) {
+                return Err(wrong(format!("there is no `{fallback}`; {}", are(tables))));
+            }
+            if fallback == alias || table.fallbacks[..index].contains(fallback) {
+                return Err(wrong(format!("`{fallback}` comes twice in the chain")));
+            }
+        }
+        if table.circuit_breaker.is_some() && providers.contains_key(alias) {
+            let message =
+                format!("the circuit is called `{alias}`, and so is a provider's: rename one");
+            return Err(source.wrong(&["models", alias, "circuit_breaker"], message));
+        }
+        let own = |own: &Fields| layers.circuit(&[(&["models", alias][..], own)]);
+        let model = Model {
+            provider: table.provider.clone(),
+            upstream: table.upstream.clone().unwrap_or_else(|| alias.clone()),
+            fallbacks: table.fallbacks.clone(),
+            circuit: table.circuit_breaker.as_ref().map(own).transpose()?,
+        };
+        Ok((alias.clone(), model))
+    };
+    if tables.is_empty() {
+        return Err(source.wrong(&["models"], "there has to be at least one"));
+    }
+    tables.iter().map(model).collect()
+}
+
+fn default_model(
+    given: Option<String>,
+    first: Option<String>,
+    models: &BTreeMap<String, Model>,
+    source: Source<'_>,
+) -> Result<String, Problem> {
+    let wrong = |message: String| Err(source.wrong(&["default_model"], message));
+    match given.or(first) {
+        Some(name) if models.contains_key(&name) => Ok(name),
+        Some(name) => wrong(format!("there is no `{name}`; {}", are(models))),
+        None if models.len() == 1 => Ok(models.keys().cloned().collect()),
+        None => wrong(format!("has to name one of the models; {}", are(models))),
+    }
+}
+
+fn are<T>(known: &BTreeMap<String, T>) -> String {
+    let names: Vec<_> = known.keys().map(|name| format!("`{name}`")).collect();
+    format!("there are {}", names.join(", "))
+}
