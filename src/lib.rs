@@ -66,7 +66,8 @@
 //!
 //! # Features
 //!
-//! All but `quanta`, `coarse` and `full` are on by default; `default-features = false` leaves the breaker itself.
+//! All but `quanta`, `coarse`, `tracing`, `metrics` and `full` are on by default;
+//! `default-features = false` leaves the breaker itself.
 //!
 //! | feature | brings |
 //! |---|---|
@@ -79,6 +80,8 @@
 //! | `client` | a ready-made HTTPS client for it; needs `models` |
 //! | `quanta` | [`QuantaClock`], which costs about half of the default clock |
 //! | `coarse` | [`CoarseClock`], which costs even less and moves in steps of some milliseconds |
+//! | `tracing` | [`telemetry`]: changes of state as events, calls as spans |
+//! | `metrics` | [`telemetry`]: counters, gauges and a histogram |
 //! | `full` | everything |
 //!
 //! Waiting and deadlines always need a tokio runtime with its timer enabled.
@@ -95,6 +98,9 @@ pub mod registry;
 #[cfg(feature = "http")]
 mod rejected;
 pub mod service;
+#[cfg(any(feature = "tracing", feature = "metrics"))]
+#[cfg_attr(docsrs, doc(cfg(any(feature = "tracing", feature = "metrics"))))]
+pub mod telemetry;
 
 #[cfg(feature = "coarse")]
 #[doc(inline)]
