@@ -1,6 +1,7 @@
 //! `ModelManager` as a library (M1, M2, M4, M6), on a clock that only the tests move.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,8 +14,8 @@ use tower_breaker::{
     Circuit, CircuitBreakerConfig, CircuitState, ManualClock,
     fallback::AttemptOutcome::{Answered, Failed, Skipped},
     models::{
-        Completion, Model, ModelError, ModelErrorKind, ModelManager, ModelManagerBuilder,
-        ModelRequest, ProviderRequest,
+        Completion, Deadlines, Degraded, Model, ModelError, ModelErrorKind, ModelManager,
+        ModelManagerBuilder, ModelRequest, ProviderRequest,
     },
 };
 
@@ -34,6 +35,11 @@ impl Scripted {
         self.calls.load(Ordering::Relaxed)
     }
 
+    /// A manager with this as its provider `p`.
+    fn alone(&self) -> ModelManagerBuilder {
+        self.add_to(ModelManager::builder(), "p", defaults())
+    }
+
     fn add_to(
         &self,
         manager: ModelManagerBuilder,
@@ -45,7 +51,11 @@ impl Scripted {
             it.calls.fetch_add(1, Ordering::Relaxed);
             let result = match it.failure.lock().unwrap().clone() {
                 Some(error) => Err(error),
-                None => Ok(Completion::new(format!("{} here", request.model))),
+                None => {
+                    let cap = request.request.max_tokens;
+                    let cap = cap.map_or(String::new(), |cap| format!(", capped at {cap}"));
+                    Ok(Completion::new(format!("{} here{cap}", request.model)))
+                }
             };
             async { result }
         });
@@ -69,6 +79,10 @@ fn pair(clock: &ManualClock) -> (ModelManager, Scripted, Scripted) {
         .build()
         .unwrap();
     (manager, claude, deepseek)
+}
+
+fn tokens(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap()
 }
 
 fn server_error() -> ModelError {
@@ -333,11 +347,6 @@ async fn a_request_that_is_wrong_reaches_nobody() {
             "must not be empty",
         ),
         (
-            ask("big").stream(true),
-            ModelErrorKind::InvalidRequest,
-            "stream",
-        ),
-        (
             ask("big").temperature(f64::NAN),
             ModelErrorKind::InvalidRequest,
             "temperature",
@@ -370,6 +379,18 @@ fn names_that_nobody_bears_are_refused() {
     );
     let a = Model::new("p", "a");
     assert_eq!(
+        wrong(with(&[("a", a.clone().degraded(Degraded::model("b")))])),
+        "`degraded` of `a` name `b`, which is not among the models"
+    );
+    assert_eq!(
+        wrong(with(&[("a", a.clone().degraded(Degraded::cached()))])),
+        "`cache` must have room for an answer: `a` wants cached ones"
+    );
+    assert_eq!(
+        wrong(with(&[("a", a.clone())]).deadlines("q", Deadlines::default())),
+        "`deadlines` are of `q`, which is not among the providers"
+    );
+    assert_eq!(
         wrong(with(&[("a", a.clone().or("b"))])),
         "`fallbacks` of `a` name `b`, which is not among the models"
     );
@@ -393,5 +414,98 @@ fn names_that_nobody_bears_are_refused() {
     assert_eq!(
         wrong(with(&[("a", a)]).default_model("z")),
         "`default_model` names `z`, which is not among the models"
+    );
+}
+
+#[tokio::test]
+async fn m1_a_model_caps_the_tokens_wherever_it_stands() {
+    let provider = Scripted::default();
+    let manager = provider
+        .alone()
+        .model("a", Model::new("p", "a").max_tokens(tokens(100)))
+        .build()
+        .unwrap();
+    for (asked, got) in [(None, 100), (Some(99), 99), (Some(101), 100)] {
+        let mut request = ask("a");
+        request.max_tokens = asked.map(tokens);
+        let answer = manager.process_request(request).await.unwrap();
+        assert_eq!(answer.text, format!("a here, capped at {got}"));
+    }
+}
+
+#[tokio::test]
+async fn f6_when_no_model_can_answer_the_last_resorts_are_tried_and_marked() {
+    let (provider, small) = (Scripted::default(), Scripted::default());
+    let model = Model::new("p", "a")
+        .degraded(Degraded::message("come back later"))
+        .degraded(Degraded::cached())
+        .degraded(Degraded::model("small"));
+    let manager = small
+        .add_to(provider.alone(), "q", defaults())
+        .model("a", model)
+        .model("small", Model::new("q", "small"))
+        .cache(10)
+        .build()
+        .unwrap();
+    let fresh = manager.process_request(ask("a")).await.unwrap();
+    assert!(!fresh.metadata.degraded);
+
+    provider.fail(server_error());
+    let smaller = manager.process_request(ask("a")).await.unwrap();
+    assert_eq!((&*smaller.model, &*smaller.provider), ("small", "q"));
+    assert!(smaller.metadata.degraded);
+
+    small.fail(server_error());
+    let cached = manager.process_request(ask("a")).await.unwrap();
+    assert_eq!((&*cached.text, &*cached.model), ("a here", "a"));
+    assert!(cached.metadata.degraded);
+    let attempts = &cached.metadata.attempts;
+    let providers: Vec<_> = attempts.iter().map(|a| (&*a.provider, a.outcome)).collect();
+    let expected = [("p", Failed), ("q", Failed), ("cache", Answered)];
+    assert_eq!(providers, expected);
+
+    let other = ModelRequest::prompt("something else").preferred_model("a");
+    let canned = manager.process_request(other).await.unwrap();
+    assert_eq!(
+        (&*canned.text, &*canned.provider),
+        ("come back later", "message")
+    );
+    assert!(canned.metadata.degraded);
+
+    // The caller's mistake is the caller's.
+    provider.fail(ModelError::new(ModelErrorKind::InvalidRequest, "no"));
+    manager.reset_circuit_breakers();
+    let error = manager.process_request(ask("a")).await.unwrap_err();
+    assert_eq!(error.kind(), ModelErrorKind::InvalidRequest);
+}
+
+#[tokio::test]
+async fn m4_a_manager_in_place_of_another_goes_on_with_its_circuits_and_credentials() {
+    let provider = Scripted::default();
+    let model = || Model::new("p", "a");
+    let before = provider.alone().model("a", model()).build().unwrap();
+    provider.fail(ModelError::new(ModelErrorKind::Credentials, "no such key"));
+    before.process_request(ask("a")).await.unwrap_err();
+    provider.fail(server_error());
+    for _ in 0..2 {
+        before.process_request(ask("a")).await.unwrap_err();
+    }
+
+    let (_, circuit) = before.circuits().next().unwrap();
+    let after = provider
+        .add_to(ModelManager::builder(), "p", circuit.clone())
+        .model("a", model())
+        .credentials_from("p", &before)
+        .credentials_from("unknown", &before)
+        .build()
+        .unwrap();
+    let health = &after.health_check()["p"];
+    assert_eq!(health.credentials.as_ref().unwrap().message, "no such key");
+    after.process_request(ask("a")).await.unwrap_err();
+    let health = &after.health_check()["p"];
+    assert_eq!(
+        health.circuit_breaker.state,
+        CircuitState::Open,
+        "the third failure in a row"
     );
 }

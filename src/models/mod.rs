@@ -42,6 +42,7 @@ mod request;
 mod response;
 mod service;
 mod setup;
+mod stream;
 mod transport;
 mod wire;
 
@@ -52,8 +53,8 @@ pub use self::deepseek::DeepSeek;
 pub use self::error::{Health, ModelError, ModelErrorKind};
 pub use self::event::{StreamDecoder, StreamEvent};
 pub use self::manager::{
-    CircuitHealth, CredentialTrouble, Metadata, Model, ModelAttempt, ModelManager,
-    ModelManagerBuilder, ModelResponse, ProviderHealth,
+    CircuitHealth, CredentialTrouble, Deadlines, Degraded, Join, Metadata, MidStream, Model,
+    ModelAttempt, ModelManager, ModelManagerBuilder, ModelResponse, ModelStream, ProviderHealth,
 };
 pub use self::openai::OpenAi;
 pub use self::provider::Provider;

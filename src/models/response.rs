@@ -51,6 +51,13 @@ pub struct Usage {
     pub output_tokens: u64,
 }
 
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+    }
+}
+
 /// Why an answer ended.
 ///
 /// As JSON a string: `stop`, `length`, `tool_calls`, `content_filter`, or the provider's own word.

@@ -4,63 +4,50 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use tower::util::BoxCloneSyncService;
+use tower::util::{BoxCloneSyncService, MapResponse};
 use tower_service::Service;
 
 use super::{
     ModelEntry, ModelManager, ProviderEntry, Shared,
+    deadlines::Deadlines,
+    degraded::{Cache, Resort},
     health::Credentials,
-    link::{BoxedProvider, Chain, Member, ModelService},
+    link::{BoxedProvider, BoxedStreams, Member, chain, stream_chain},
+    model::Model,
 };
 use crate::{
     BoxError,
     circuit::Circuit,
-    models::{Completion, ModelError, Provider, ProviderRequest, ProviderService, SetupError},
+    models::{
+        Completion, ModelError, Provider, ProviderRequest, ProviderService, SetupError,
+        stream::ProviderStream,
+    },
 };
 
-/// A model: who serves it, and who stands in for it.
-#[derive(Debug, Clone)]
-pub struct Model {
-    provider: Arc<str>,
-    upstream: Arc<str>,
-    fallbacks: Vec<Arc<str>>,
-    circuit: Option<Circuit>,
-}
-
-impl Model {
-    /// A model of `provider`, which knows it as `upstream`.
-    pub fn new(provider: impl Into<Arc<str>>, upstream: impl Into<Arc<str>>) -> Self {
-        Self {
-            provider: provider.into(),
-            upstream: upstream.into(),
-            fallbacks: Vec::new(),
-            circuit: None,
-        }
-    }
-
-    /// Adds a model, by its alias, that answers where this one and those before it can't.
-    #[must_use]
-    pub fn or(mut self, model: impl Into<Arc<str>>) -> Self {
-        self.fallbacks.push(model.into());
-        self
-    }
-
-    /// Gives the model a circuit of its own, in place of its provider's.
-    #[must_use]
-    pub fn circuit_breaker(mut self, circuit: impl Into<Circuit>) -> Self {
-        self.circuit = Some(circuit.into());
-        self
-    }
-}
-
 /// Builds a [`ModelManager`].
+///
+/// # Another configuration for one that runs
+///
+/// A manager doesn't change. Build another, give it the circuits of the one before where they are to
+/// live on ([`ModelManager::circuits`]; [`Circuit::reconfigure`] changes one in place), and
+/// [`credentials_from`](Self::credentials_from) for the keys that are still the same; requests that
+/// are running end with the manager that they began with.
 #[must_use = "a builder does nothing until `build`"]
 pub struct ModelManagerBuilder {
-    providers: BTreeMap<Arc<str>, (BoxedProvider, Circuit)>,
+    providers: BTreeMap<Arc<str>, ProviderSetup>,
     /// A provider that came twice.
     double: Option<Arc<str>>,
+    deadlines: Vec<(Arc<str>, Deadlines)>,
+    credentials: BTreeMap<Arc<str>, Credentials>,
     models: Vec<(Arc<str>, Model)>,
     default_model: Option<Arc<str>>,
+    cache: usize,
+}
+
+struct ProviderSetup {
+    whole: BoxedProvider,
+    streams: BoxedStreams,
+    circuit: Circuit,
 }
 
 impl ModelManagerBuilder {
@@ -68,8 +55,11 @@ impl ModelManagerBuilder {
         Self {
             providers: BTreeMap::new(),
             double: None,
+            deadlines: Vec::new(),
+            credentials: BTreeMap::new(),
             models: Vec::new(),
             default_model: None,
+            cache: 0,
         }
     }
 
@@ -95,8 +85,11 @@ impl ModelManagerBuilder {
     }
 
     /// Adds a provider that is a service already, with other middleware around it for instance.
+    ///
+    /// It has whole answers only: one that is asked for as a stream comes in one piece, and all of it
+    /// has to come within the deadline of the [first token](Deadlines::first_token).
     pub fn provider_service<S>(
-        mut self,
+        self,
         name: impl Into<Arc<str>>,
         service: S,
         circuit: impl Into<Circuit>,
@@ -106,13 +99,39 @@ impl ModelManagerBuilder {
         S: Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
-        let service = BoxCloneSyncService::new(service);
-        let name = name.into();
-        let before = self
-            .providers
-            .insert(name.clone(), (service, circuit.into()));
-        if before.is_some() {
+        let in_one_piece: fn(Completion) -> ProviderStream = ProviderStream::from;
+        let setup = ProviderSetup {
+            streams: BoxCloneSyncService::new(MapResponse::new(service.clone(), in_one_piece)),
+            whole: BoxCloneSyncService::new(service),
+            circuit: circuit.into(),
+        };
+        self.add(name.into(), setup)
+    }
+
+    fn add(mut self, name: Arc<str>, setup: ProviderSetup) -> Self {
+        if self.providers.insert(name.clone(), setup).is_some() {
             self.double = Some(name);
+        }
+        self
+    }
+
+    /// Sets how long streamed answers of a provider may take, for those of its models that don't say
+    /// otherwise. Default: [`Deadlines::default`].
+    pub fn deadlines(mut self, provider: impl Into<Arc<str>>, deadlines: Deadlines) -> Self {
+        self.deadlines.push((provider.into(), deadlines));
+        self
+    }
+
+    /// Goes on with what `manager` knows of a provider's credentials, if it has a provider of that
+    /// name: for a manager that takes the place of another, where the key is still the same.
+    pub fn credentials_from(
+        mut self,
+        provider: impl Into<Arc<str>>,
+        manager: &ModelManager,
+    ) -> Self {
+        let provider = provider.into();
+        if let Some(known) = manager.shared.providers.get(&provider) {
+            self.credentials.insert(provider, known.credentials.clone());
         }
         self
     }
@@ -130,63 +149,63 @@ impl ModelManagerBuilder {
         self
     }
 
+    /// Keeps so many answers for [`Degraded::cached`](super::Degraded::cached). Default: 0, which is
+    /// no cache.
+    ///
+    /// Answers are kept of models with that last resort alone, if they ended by themselves, call no
+    /// tool and are no longer than 64 KiB. The one that was used least lately makes way.
+    pub fn cache(mut self, answers: usize) -> Self {
+        self.cache = answers;
+        self
+    }
+
     /// Checks that every name has one who bears it, and only one.
     ///
     /// # Errors
     ///
     /// If there is no model; if two providers or models have the same name, or a model with a
     /// circuit of its own that of a provider; if a model names a provider, or a model to stand in
-    /// for it, that doesn't exist; or if it names one twice.
+    /// for it, that doesn't exist; if it names one twice; or if it wants cached answers and there is
+    /// no cache.
     pub fn build(self) -> Result<ModelManager, SetupError> {
-        if let Some(name) = &self.double {
-            let problem = format!("must have a name each, but two are `{name}`");
-            return Err(SetupError::new("providers", problem));
-        }
-        let Some((first, _)) = self.models.first() else {
-            return Err(SetupError::new("models", "must have at least one model"));
-        };
-        let default_model = self.default_model.clone().unwrap_or_else(|| first.clone());
+        let default_model = self.check_names()?;
         let by_alias: BTreeMap<_, _> = self.models.iter().map(|(name, m)| (name, m)).collect();
-        if by_alias.len() < self.models.len() {
-            return Err(SetupError::new(
-                "models",
-                "must have an alias each, no two the same",
-            ));
-        }
-        if !by_alias.contains_key(&default_model) {
-            let problem = format!("names `{default_model}`, which is not among the models");
-            return Err(SetupError::new("default_model", problem));
-        }
-
+        let deadlines: BTreeMap<_, _> = self.deadlines.iter().map(|(name, d)| (name, *d)).collect();
         let credentials: BTreeMap<_, _> = self
             .providers
             .keys()
-            .map(|name| (name.clone(), Credentials::default()))
+            .map(|name| {
+                let known = self.credentials.get(name).cloned();
+                (name.clone(), known.unwrap_or_default())
+            })
             .collect();
-        let link = |alias: &Arc<str>, asked_by: &Arc<str>| {
+        let member = |alias: &Arc<str>, asked_by: &Arc<str>, degraded| {
             let Some(model) = by_alias.get(alias) else {
                 let problem =
                     format!("of `{asked_by}` name `{alias}`, which is not among the models");
-                return Err(SetupError::new("fallbacks", problem));
+                let field = if degraded { "degraded" } else { "fallbacks" };
+                return Err(SetupError::new(field, problem));
             };
-            let Some((provider, circuit)) = self.providers.get(&model.provider) else {
+            let Some(setup) = self.providers.get(&model.provider) else {
                 let problem = format!(
                     "of `{alias}` is `{}`, which is not among the providers",
                     model.provider
                 );
                 return Err(SetupError::new("provider", problem));
             };
-            let service = ModelService {
-                member: Member {
-                    model: alias.clone(),
-                    provider: model.provider.clone(),
-                    circuit: model.circuit.as_ref().unwrap_or(circuit).clone(),
-                },
+            let of_provider = deadlines.get(&model.provider).copied();
+            Ok(Arc::new(Member {
+                model: alias.clone(),
+                provider: model.provider.clone(),
+                circuit: model.circuit.as_ref().unwrap_or(&setup.circuit).clone(),
                 upstream: model.upstream.clone(),
-                provider: provider.clone(),
+                whole: setup.whole.clone(),
+                streams: setup.streams.clone(),
                 credentials: credentials[&model.provider].clone(),
-            };
-            Ok(service)
+                deadlines: model.deadlines.or(of_provider).unwrap_or_default(),
+                max_tokens: model.max_tokens,
+                degraded,
+            }))
         };
 
         let mut models = BTreeMap::new();
@@ -197,27 +216,47 @@ impl ModelManagerBuilder {
                 );
                 return Err(SetupError::new("models", problem));
             }
-            let mut chain: Vec<_> = std::iter::once(alias).chain(&model.fallbacks).collect();
-            chain.sort();
-            if let Some(twice) = chain.windows(2).find(|pair| pair[0] == pair[1]) {
+            let full = std::iter::once(alias).chain(&model.fallbacks);
+            let full = full.map(|name| (name, false));
+            let smaller = model.degraded.iter().filter_map(|last| match &last.0 {
+                Resort::Model(name) => Some((name, true)),
+                _ => None,
+            });
+            let names: Vec<_> = full.chain(smaller).collect();
+            let mut sorted: Vec<_> = names.iter().map(|(name, _)| name).collect();
+            sorted.sort();
+            if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
                 let problem = format!("of `{alias}` name `{}` twice", twice[0]);
                 return Err(SetupError::new("fallbacks", problem));
             }
-            let aliases = std::iter::once(alias).chain(&model.fallbacks);
-            let links = aliases
-                .map(|member| link(member, alias))
+            let wants = |resort| model.degraded.iter().any(|last| last.0 == resort);
+            let cached = wants(Resort::Cached);
+            if cached && self.cache == 0 {
+                let problem = format!("must have room for an answer: `{alias}` wants cached ones");
+                return Err(SetupError::new("cache", problem));
+            }
+            let members = names
+                .into_iter()
+                .map(|(name, degraded)| member(name, alias, degraded))
                 .collect::<Result<Vec<_>, _>>()?;
+            let message = model.degraded.iter().find_map(|last| match &last.0 {
+                Resort::Message(text) => Some(text.clone()),
+                _ => None,
+            });
             let entry = ModelEntry {
-                provider: model.provider.clone(),
-                circuit: links[0].member.circuit.clone(),
                 has_own_circuit: model.circuit.is_some(),
-                chain: Chain::new(links),
+                chain: chain(&members),
+                stream_chain: stream_chain(&members),
+                members,
+                mid_stream: model.mid_stream,
+                cached,
+                message,
             };
-            models.insert(alias.clone(), entry);
+            models.insert(alias.clone(), Arc::new(entry));
         }
-        let providers = self.providers.into_iter().map(|(name, (_, circuit))| {
+        let providers = self.providers.into_iter().map(|(name, setup)| {
             let entry = ProviderEntry {
-                circuit,
+                circuit: setup.circuit,
                 credentials: credentials[&name].clone(),
             };
             (name, entry)
@@ -227,8 +266,40 @@ impl ModelManagerBuilder {
                 providers: providers.collect(),
                 models,
                 default_model,
+                cache: Cache::new(self.cache),
             }),
         })
+    }
+
+    /// Checks the names that stand alone, and returns that of the default model.
+    fn check_names(&self) -> Result<Arc<str>, SetupError> {
+        if let Some(name) = &self.double {
+            let problem = format!("must have a name each, but two are `{name}`");
+            return Err(SetupError::new("providers", problem));
+        }
+        let Some((first, _)) = self.models.first() else {
+            return Err(SetupError::new("models", "must have at least one model"));
+        };
+        let mut aliases: Vec<_> = self.models.iter().map(|(alias, _)| alias).collect();
+        aliases.sort();
+        if aliases.windows(2).any(|pair| pair[0] == pair[1]) {
+            let problem = "must have an alias each, no two the same";
+            return Err(SetupError::new("models", problem));
+        }
+        let default_model = self.default_model.as_ref().unwrap_or(first);
+        if !aliases.contains(&default_model) {
+            let problem = format!("names `{default_model}`, which is not among the models");
+            return Err(SetupError::new("default_model", problem));
+        }
+        let unknown = self
+            .deadlines
+            .iter()
+            .find(|(provider, _)| !self.providers.contains_key(provider));
+        if let Some((provider, _)) = unknown {
+            let problem = format!("are of `{provider}`, which is not among the providers");
+            return Err(SetupError::new("deadlines", problem));
+        }
+        Ok(default_model.clone())
     }
 }
 
@@ -238,6 +309,7 @@ impl fmt::Debug for ModelManagerBuilder {
             .field("providers", &self.providers.keys())
             .field("models", &self.models)
             .field("default_model", &self.default_model)
-            .finish()
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     circuit::{Circuit, CircuitBreakerMetrics, CircuitState, TripReason, wall_clock},
-    models::{Completion, ModelError, ModelErrorKind},
+    models::{ModelError, ModelErrorKind},
 };
 
 /// The state of a provider. As JSON in camel case.
@@ -84,10 +84,11 @@ pub struct CredentialTrouble {
 pub(super) struct Credentials(Arc<Mutex<Option<CredentialTrouble>>>);
 
 impl Credentials {
-    pub(super) fn observe(&self, result: &Result<Completion, ModelError>) {
-        match result {
-            Ok(_) => *self.lock() = None,
-            Err(error) if error.kind() == ModelErrorKind::Credentials => {
+    /// A call has ended with this error, or well.
+    pub(super) fn observe(&self, error: Option<&ModelError>) {
+        match error {
+            None => *self.lock() = None,
+            Some(error) if error.kind() == ModelErrorKind::Credentials => {
                 let mut trouble = self.lock();
                 let since = trouble
                     .as_ref()
@@ -98,7 +99,7 @@ impl Credentials {
                     since,
                 });
             }
-            Err(_) => {}
+            Some(_) => {}
         }
     }
 

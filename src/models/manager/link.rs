@@ -3,7 +3,9 @@
 use std::{
     borrow::Cow,
     convert::Infallible,
+    fmt,
     future::Future,
+    num::NonZeroU32,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -14,68 +16,134 @@ use tower::util::BoxCloneSyncService;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::health::Credentials;
+use super::{
+    deadlines::Deadlines,
+    health::Credentials,
+    open::{Opened, StreamService},
+};
 use crate::{
     circuit::{Circuit, Outcome},
     classify::{Classified, Classify},
     fallback::{self, Attempts, Fallback, Policy, Probe},
-    models::{Completion, Health, ModelError, ModelErrorKind, ModelRequest, ProviderRequest},
+    models::{
+        Completion, Health, ModelError, ModelErrorKind, ModelRequest, ProviderRequest,
+        stream::ProviderStream,
+    },
     service::{CircuitBreaker, CircuitBreakerLayer, Error, FailFast},
 };
 
 /// What a chain is asked.
 pub(super) type ChainRequest = Arc<ModelRequest>;
 
-/// The links of a model, and their names for the record.
-pub(super) struct Chain {
-    pub(super) service: Fallback<Vec<Link>, FallsBack, fn(&Attempts, &mut Answer)>,
-    pub(super) members: Vec<Member>,
-}
-
-/// A link by its name.
-#[derive(Debug, Clone)]
-pub(super) struct Member {
-    pub(super) model: Arc<str>,
-    pub(super) provider: Arc<str>,
-    pub(super) circuit: Circuit,
-}
-
-type Link = fallback::Link<CircuitBreaker<ModelService, ByKind, FailFast>, CircuitProbe>;
-
+/// A provider that answers as a whole.
 pub(super) type BoxedProvider = BoxCloneSyncService<ProviderRequest, Completion, ModelError>;
 
-impl Chain {
-    pub(super) fn new(links: Vec<ModelService>) -> Self {
-        let members = links.iter().map(|service| service.member.clone());
-        let members = members.collect();
-        let links = links.into_iter().map(|service| {
-            let circuit = service.member.circuit.clone();
-            let layer = CircuitBreakerLayer::from_circuit(circuit.clone());
-            let service = layer.fail_fast().classify(ByKind).layer(service);
-            fallback::Link::new(service).probe(CircuitProbe(circuit))
-        });
-        let keep: fn(&Attempts, &mut Answer) =
-            |attempts, answer| answer.attempts = attempts.clone();
-        let service = Fallback::chain_links(links).policy(FallsBack).record(keep);
-        Self { service, members }
+/// A provider that answers as a stream.
+pub(super) type BoxedStreams = BoxCloneSyncService<ProviderRequest, ProviderStream, ModelError>;
+
+/// A model at its place in a chain, with all that it takes to ask it.
+pub(super) struct Member {
+    /// Its alias.
+    pub(super) model: Arc<str>,
+    pub(super) provider: Arc<str>,
+    /// The circuit that decides, its provider's or its own.
+    pub(super) circuit: Circuit,
+    /// What the provider calls the model.
+    pub(super) upstream: Arc<str>,
+    pub(super) whole: BoxedProvider,
+    pub(super) streams: BoxedStreams,
+    pub(super) credentials: Credentials,
+    pub(super) deadlines: Deadlines,
+    pub(super) max_tokens: Option<NonZeroU32>,
+    /// Whether its answers are marked as degraded.
+    pub(super) degraded: bool,
+}
+
+impl Member {
+    /// The request as this member is asked.
+    pub(super) fn request(&self, mut request: ChainRequest) -> ProviderRequest {
+        if let Some(cap) = self.max_tokens
+            && request.max_tokens.is_none_or(|asked| asked > cap)
+        {
+            Arc::make_mut(&mut request).max_tokens = Some(cap);
+        }
+        ProviderRequest::new(request, self.upstream.clone())
     }
 }
 
-/// A provider, asked for one of its models.
-#[derive(Clone)]
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("model", &self.model)
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The links of a model, asked for whole answers.
+pub(super) type Chain = Fallback<Vec<WholeLink>, FallsBack, fn(&Attempts, &mut Answer)>;
+
+/// The links of a model, asked for streams.
+pub(super) type StreamChain = Fallback<Vec<StreamLink>, FallsBack, fn(&Attempts, &mut Opened)>;
+
+type WholeLink = fallback::Link<CircuitBreaker<ModelService, ByKind, FailFast>, CircuitProbe>;
+type StreamLink = fallback::Link<StreamService, CircuitProbe>;
+
+pub(super) fn chain(members: &[Arc<Member>]) -> Chain {
+    let links = members.iter().map(|member| {
+        let layer = CircuitBreakerLayer::from_circuit(member.circuit.clone());
+        let layer = layer.fail_fast().classify(ByKind);
+        link(member, layer.layer(ModelService::new(member.clone())))
+    });
+    let keep: fn(&Attempts, &mut Answer) = |attempts, answer| answer.attempts = attempts.clone();
+    Fallback::chain_links(links).policy(FallsBack).record(keep)
+}
+
+pub(super) fn stream_chain(members: &[Arc<Member>]) -> StreamChain {
+    let links = members
+        .iter()
+        .map(|member| link(member, StreamService::new(member.clone())));
+    let keep: fn(&Attempts, &mut Opened) = |attempts, opened| opened.attempts = attempts.clone();
+    Fallback::chain_links(links).policy(FallsBack).record(keep)
+}
+
+fn link<S>(member: &Member, service: S) -> fallback::Link<S, CircuitProbe> {
+    let link = fallback::Link::new(service).probe(CircuitProbe(member.circuit.clone()));
+    if member.degraded {
+        link.degraded()
+    } else {
+        link
+    }
+}
+
+/// A provider, asked for whole answers of one of its models.
 pub(super) struct ModelService {
-    pub(super) member: Member,
-    /// What the provider calls the model.
-    pub(super) upstream: Arc<str>,
-    pub(super) provider: BoxedProvider,
-    pub(super) credentials: Credentials,
+    member: Arc<Member>,
+    /// The provider's service as it was polled: most links of a chain are never asked, and then need
+    /// none of their own.
+    ready: Option<BoxedProvider>,
+}
+
+impl ModelService {
+    fn new(member: Arc<Member>) -> Self {
+        Self {
+            member,
+            ready: None,
+        }
+    }
+}
+
+impl Clone for ModelService {
+    fn clone(&self) -> Self {
+        Self::new(self.member.clone())
+    }
 }
 
 /// What one link answered.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) completion: Completion,
-    pub(super) member: Member,
+    pub(super) member: Arc<Member>,
     pub(super) attempts: Attempts,
 }
 
@@ -85,18 +153,19 @@ impl Service<ChainRequest> for ModelService {
     type Future = Pin<Box<dyn Future<Output = Result<Answer, ModelError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ModelError>> {
-        self.provider.poll_ready(cx)
+        let provider = &self.member.whole;
+        self.ready
+            .get_or_insert_with(|| provider.clone())
+            .poll_ready(cx)
     }
 
     fn call(&mut self, request: ChainRequest) -> Self::Future {
-        let call = self
-            .provider
-            .call(ProviderRequest::new(request, self.upstream.clone()));
         let member = self.member.clone();
-        let credentials = self.credentials.clone();
+        let mut provider = self.ready.take().unwrap_or_else(|| member.whole.clone());
+        let call = provider.call(member.request(request));
         Box::pin(async move {
             let result = call.await;
-            credentials.observe(&result);
+            member.credentials.observe(result.as_ref().err());
             Ok(Answer {
                 completion: result?,
                 member,
@@ -107,6 +176,20 @@ impl Service<ChainRequest> for ModelService {
 }
 
 /// What counts against a provider: [`ModelError::counts_as`].
+pub(super) fn outcome(error: Option<&ModelError>) -> Outcome {
+    let Some(error) = error else {
+        return Outcome::Success;
+    };
+    match error.counts_as() {
+        Health::Failure => Outcome::Failure {
+            retry_after: error.retry_after(),
+        },
+        Health::Success => Outcome::Success,
+        Health::Ignored => Outcome::Ignored,
+    }
+}
+
+/// Judges by [`outcome`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ByKind;
 
@@ -114,22 +197,20 @@ impl<T> Classify<T, ModelError> for ByKind {
     type AtEnd = Infallible;
 
     fn classify(&self, result: Result<&T, &ModelError>) -> Classified {
-        let Err(error) = result else {
-            return Classified::Done(Outcome::Success);
-        };
-        Classified::Done(match error.counts_as() {
-            Health::Failure => Outcome::Failure {
-                retry_after: error.retry_after(),
-            },
-            Health::Success => Outcome::Success,
-            Health::Ignored => Outcome::Ignored,
-        })
+        Classified::Done(outcome(result.err()))
     }
 }
 
 /// What another provider is asked for: [`ModelError::falls_back`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FallsBack;
+
+impl<T> Policy<T, ModelError> for FallsBack {
+    fn failure(&self, result: Result<&T, &ModelError>) -> Option<Cow<'static, str>> {
+        let error = result.err()?;
+        error.falls_back().then(|| error.to_string().into())
+    }
+}
 
 impl<T> Policy<T, Error<ModelError>> for FallsBack {
     fn failure(&self, result: Result<&T, &Error<ModelError>>) -> Option<Cow<'static, str>> {
@@ -155,11 +236,16 @@ impl Probe for CircuitProbe {
 pub(super) fn flatten(error: Error<ModelError>) -> ModelError {
     match error {
         Error::Inner(error) => error,
-        Error::Open(open) => ModelError::new(ModelErrorKind::CircuitOpen, open.to_string())
-            .with_retry_after(open.retry_after)
-            .with_source(open),
+        Error::Open(open) => rejected(open),
         Error::Timeout(timeout) => {
             ModelError::new(ModelErrorKind::Timeout, timeout.to_string()).with_source(timeout)
         }
     }
+}
+
+/// What an open circuit is among the errors of models.
+pub(super) fn rejected(open: crate::circuit::Open) -> ModelError {
+    ModelError::new(ModelErrorKind::CircuitOpen, open.to_string())
+        .with_retry_after(open.retry_after)
+        .with_source(open)
 }

@@ -5,9 +5,15 @@
 //! together; a model that fails alone can be given a circuit of its own.
 
 mod build;
+mod deadlines;
+mod degraded;
 mod health;
 mod link;
+mod model;
+mod open;
 mod report;
+mod segment;
+mod stream;
 
 use std::{
     collections::BTreeMap,
@@ -22,15 +28,26 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 pub use self::{
-    build::{Model, ModelManagerBuilder},
+    build::ModelManagerBuilder,
+    deadlines::Deadlines,
+    degraded::Degraded,
     health::{CircuitHealth, CredentialTrouble, ProviderHealth},
-    report::{Metadata, ModelAttempt, ModelResponse},
+    model::{MidStream, Model},
+    report::{Join, Metadata, ModelAttempt, ModelResponse},
+    stream::ModelStream,
 };
-use self::{health::Credentials, link::Chain};
-use super::{ModelError, ModelErrorKind, ModelRequest};
+use self::{
+    degraded::{Cache, Cached, Key},
+    health::Credentials,
+    link::{Chain, ChainRequest, Member, StreamChain, flatten},
+};
+use super::{Completion, ModelError, ModelErrorKind, ModelRequest};
 use crate::circuit::{
     Circuit, CircuitBreakerConfig, CircuitBreakerConfigBuilder, RetryAfterPolicy,
 };
+
+/// Stands for the provider of an answer that is a configured message.
+const MESSAGE: &str = "message";
 
 /// Answers requests with the preferred model, or with the first that stands in for it.
 ///
@@ -67,8 +84,9 @@ pub struct ModelManager {
 
 struct Shared {
     providers: BTreeMap<Arc<str>, ProviderEntry>,
-    models: BTreeMap<Arc<str>, ModelEntry>,
+    models: BTreeMap<Arc<str>, Arc<ModelEntry>>,
     default_model: Arc<str>,
+    cache: Cache,
 }
 
 struct ProviderEntry {
@@ -77,12 +95,24 @@ struct ProviderEntry {
 }
 
 struct ModelEntry {
-    provider: Arc<str>,
-    /// The circuit that decides, its provider's or its own.
-    circuit: Circuit,
-    has_own_circuit: bool,
+    /// The model itself, then those that stand in for it.
+    members: Vec<Arc<Member>>,
     chain: Chain,
+    stream_chain: StreamChain,
+    mid_stream: MidStream,
+    has_own_circuit: bool,
+    /// Whether a cached answer may stand in when the chain has none, and then this message.
+    cached: bool,
+    message: Option<Arc<str>>,
 }
+
+impl ModelEntry {
+    fn itself(&self) -> &Member {
+        &self.members[0]
+    }
+}
+
+type Accepted<'a> = (&'a Arc<ModelEntry>, Option<Key>, ChainRequest);
 
 impl ModelManager {
     /// Begins without providers and models.
@@ -111,23 +141,142 @@ impl ModelManager {
         &self,
         request: ModelRequest,
     ) -> Result<ModelResponse, ModelError> {
+        let (model, key, request) = self.accept(request, false)?;
+        let answer = model.chain.clone().oneshot(request).await;
+        match answer {
+            Ok(answer) => {
+                if let (Some(key), false) = (key, answer.member.degraded) {
+                    let cached = Cached {
+                        completion: answer.completion.clone(),
+                        model: answer.member.model.clone(),
+                        provider: answer.member.provider.clone(),
+                    };
+                    self.shared.cache.put(key, cached);
+                }
+                Ok(report::response(answer, &model.members))
+            }
+            Err(error) => {
+                let error = report::error(error, &model.members, flatten);
+                let (last, metadata) = self.last_resort(model, key, error)?;
+                let Cached {
+                    completion,
+                    model,
+                    provider,
+                } = &*last;
+                Ok(report::answered(
+                    completion.clone(),
+                    model,
+                    provider,
+                    metadata,
+                ))
+            }
+        }
+    }
+
+    /// Has the preferred model answer as a stream, or the first available one of those that stand in
+    /// for it.
+    ///
+    /// It returns with the first content, so that whatever goes wrong before that goes to the next
+    /// model unseen. What happens afterwards is told by [`MidStream`] and [`ModelStream`]. Which of
+    /// the two is asked decides whether the answer is a stream: what the request says of it is not
+    /// looked at.
+    ///
+    /// ```no_run
+    /// # use tower_breaker::models::{ModelError, ModelManager, ModelRequest, StreamEvent};
+    /// # async fn example(manager: ModelManager) -> Result<(), ModelError> {
+    /// use futures_util::StreamExt;
+    ///
+    /// let mut answer = manager.stream(ModelRequest::prompt("Why is the sky blue?")).await?;
+    /// while let Some(event) = answer.next().await {
+    ///     if let StreamEvent::Text(text) = event? {
+    ///         print!("{text}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`process_request`](Self::process_request).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the stream, drops the call to the provider, which then doesn't count
+    /// against it.
+    pub async fn stream(&self, request: ModelRequest) -> Result<ModelStream, ModelError> {
+        let (model, key, request) = self.accept(request, true)?;
+        let opened = model.stream_chain.clone().oneshot(request.clone()).await;
+        match opened {
+            Ok(opened) => {
+                let cache = key.map(|key| (self.clone(), key));
+                Ok(ModelStream::new(model.clone(), request, opened, cache))
+            }
+            Err(error) => {
+                let error = report::error(error, &model.members, |error| error);
+                let (last, metadata) = self.last_resort(model, key, error)?;
+                Ok(ModelStream::last_resort(
+                    model.clone(),
+                    request,
+                    &last,
+                    metadata,
+                ))
+            }
+        }
+    }
+
+    /// Finds the model, checks the request, and says under which key its answer is kept, if it is.
+    fn accept(&self, mut request: ModelRequest, stream: bool) -> Result<Accepted<'_>, ModelError> {
         // First, so that nothing else is said, or counted, of a model that doesn't exist.
         let model = match &request.preferred_model {
             Some(name) => self.model(name)?,
             None => self.model(&self.shared.default_model)?,
         };
         request.validate()?;
-        if request.stream {
-            return Err(ModelError::new(
-                ModelErrorKind::InvalidRequest,
-                "stream: streaming is not supported yet, send false or leave it out",
-            ));
+        // The same key for both ways to answer.
+        request.stream = false;
+        let key = model
+            .cached
+            .then(|| self.shared.cache.key(&model.itself().model, &request));
+        request.stream = stream;
+        Ok((model, key, Arc::new(request)))
+    }
+
+    /// What is given in place of an answer, once every model of the chain has failed.
+    fn last_resort(
+        &self,
+        model: &ModelEntry,
+        key: Option<Key>,
+        error: ModelError,
+    ) -> Result<(Arc<Cached>, Metadata), ModelError> {
+        // A request that is wrong has to be told so.
+        if !error.falls_back() {
+            return Err(error);
         }
-        let result = model.chain.service.clone().oneshot(Arc::new(request)).await;
-        match result {
-            Ok(answer) => Ok(report::response(answer, &model.chain.members)),
-            Err(error) => Err(report::error(error, &model.chain.members)),
-        }
+        let itself = model.itself();
+        let cached = key.and_then(|key| self.shared.cache.get(key));
+        let (answer, by) = match (cached, &model.message) {
+            (Some(answer), _) => (answer, "cache"),
+            (None, Some(message)) => {
+                let answer = Cached {
+                    completion: Completion::new(&**message),
+                    model: itself.model.clone(),
+                    provider: MESSAGE.into(),
+                };
+                (Arc::new(answer), MESSAGE)
+            }
+            (None, None) => return Err(error),
+        };
+        let mut attempts = error.attempts().to_vec();
+        attempts.push(ModelAttempt::last_resort(&answer.model, by));
+        let metadata = Metadata {
+            provider_model: answer.completion.model.clone(),
+            attempts,
+            circuit_breaker: itself.circuit.metrics(),
+            degraded: true,
+            joins: Vec::new(),
+        };
+        Ok((answer, metadata))
     }
 
     /// The state of every provider, from what is known: no provider is asked.
@@ -137,14 +286,19 @@ impl ModelManager {
                 .shared
                 .models
                 .iter()
-                .filter(|(_, model)| model.provider == *name);
+                .filter(|(_, model)| model.itself().provider == *name);
             let health = ProviderHealth {
                 circuit_breaker: CircuitHealth::of(&provider.circuit),
                 credentials: provider.credentials.trouble(),
                 models: models.clone().map(|(alias, _)| alias.to_string()).collect(),
                 model_circuit_breakers: models
                     .filter(|(_, model)| model.has_own_circuit)
-                    .map(|(alias, model)| (alias.to_string(), CircuitHealth::of(&model.circuit)))
+                    .map(|(alias, model)| {
+                        (
+                            alias.to_string(),
+                            CircuitHealth::of(&model.itself().circuit),
+                        )
+                    })
                     .collect(),
             };
             (name.to_string(), health)
@@ -162,7 +316,7 @@ impl ModelManager {
     /// The configuration of the circuit in front of a model. `None` if there is no such model.
     pub fn circuit_breaker_config(&self, model: &str) -> Option<CircuitBreakerConfig> {
         let model = self.shared.models.get(model)?;
-        Some(model.circuit.config())
+        Some(model.itself().circuit.config())
     }
 
     /// Every circuit with its name: the provider's, or the model's for one of its own.
@@ -174,14 +328,14 @@ impl ModelManager {
             .chain(
                 models
                     .filter(|(_, model)| model.has_own_circuit)
-                    .map(|(alias, model)| (&**alias, &model.circuit)),
+                    .map(|(alias, model)| (&**alias, &model.itself().circuit)),
             )
     }
 
     /// Every model with the provider that serves it.
     pub fn models(&self) -> impl Iterator<Item = (&str, &str)> {
         let models = self.shared.models.iter();
-        models.map(|(alias, model)| (&**alias, &*model.provider))
+        models.map(|(alias, model)| (&**alias, &*model.itself().provider))
     }
 
     /// The model that answers requests without a preference.
@@ -189,7 +343,7 @@ impl ModelManager {
         &self.shared.default_model
     }
 
-    fn model(&self, name: &str) -> Result<&ModelEntry, ModelError> {
+    fn model(&self, name: &str) -> Result<&Arc<ModelEntry>, ModelError> {
         self.shared.models.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.shared.models.keys().map(|name| &**name).collect();
             ModelError::new(

@@ -1,15 +1,14 @@
 //! What the caller is told: the answer or the failure, and how it came about.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::link::{Answer, Member, flatten};
+use super::link::{Answer, Member};
 use crate::{
     circuit::CircuitBreakerMetrics,
     fallback::{AttemptOutcome, Attempts, FallbackError, UNAVAILABLE},
-    models::{FinishReason, ModelError, ModelErrorKind, Usage},
-    service::Error,
+    models::{Completion, FinishReason, ModelError, ModelErrorKind, Usage},
 };
 
 /// An answer, and how it came about. As JSON in camel case.
@@ -45,8 +44,27 @@ pub struct Metadata {
     pub provider_model: String,
     /// What became of each model that was considered, in order. The last one answered.
     pub attempts: Vec<ModelAttempt>,
-    /// The circuit of the provider that answered.
+    /// The circuit of the provider that answered; for an answer of none, that of the model that was
+    /// asked for.
     pub circuit_breaker: CircuitBreakerMetrics,
+    /// Whether it is a [last resort](super::Degraded) in place of the answer that was asked for.
+    pub degraded: bool,
+    /// Where another model went on with an answer that had broken off.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<Join>,
+}
+
+/// A place in a streamed answer where another model went on. As JSON in camel case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Join {
+    /// How much of the text was there before, in bytes.
+    pub at: usize,
+    /// The model that went on, by its alias.
+    pub model: String,
+    /// Its provider.
+    pub provider: String,
 }
 
 /// What became of one model that was considered for a request. As JSON in camel case.
@@ -69,26 +87,60 @@ pub struct ModelAttempt {
     pub latency: Duration,
 }
 
-pub(super) fn response(answer: Answer, members: &[Member]) -> ModelResponse {
-    let completion = answer.completion;
+impl ModelAttempt {
+    /// A last resort that answers in place of a model.
+    pub(super) fn last_resort(model: &str, provider: &str) -> Self {
+        Self {
+            model: model.to_owned(),
+            provider: provider.to_owned(),
+            outcome: AttemptOutcome::Answered,
+            reason: None,
+            latency: Duration::ZERO,
+        }
+    }
+}
+
+/// What a model answered.
+pub(super) fn response(answer: Answer, members: &[Arc<Member>]) -> ModelResponse {
     let member = answer.member;
+    let metadata = Metadata {
+        provider_model: String::new(),
+        attempts: attempts(&answer.attempts, members),
+        circuit_breaker: member.circuit.metrics(),
+        degraded: member.degraded,
+        joins: Vec::new(),
+    };
+    answered(answer.completion, &member.model, &member.provider, metadata)
+}
+
+/// An answer with its metadata, to which it adds the provider's name of the model.
+pub(super) fn answered(
+    completion: Completion,
+    model: &str,
+    provider: &str,
+    metadata: Metadata,
+) -> ModelResponse {
     ModelResponse {
         id: completion.id,
         text: completion.text,
         reasoning: completion.reasoning,
-        model: member.model.to_string(),
-        provider: member.provider.to_string(),
+        model: model.to_owned(),
+        provider: provider.to_owned(),
         finish_reason: completion.finish_reason,
         usage: completion.usage,
         metadata: Metadata {
             provider_model: completion.model,
-            attempts: attempts(&answer.attempts, members),
-            circuit_breaker: member.circuit.metrics(),
+            ..metadata
         },
     }
 }
 
-pub(super) fn error(error: FallbackError<Error<ModelError>>, members: &[Member]) -> ModelError {
+/// Why no model answered. `flatten` makes a model's error of a link's.
+pub(super) fn error<E>(
+    error: FallbackError<E>,
+    members: &[Arc<Member>],
+    flatten: impl FnOnce(E) -> ModelError,
+) -> ModelError {
     let mut attempts = attempts(error.attempts(), members);
     let error = match error {
         FallbackError::Failed { error, .. } => flatten(error),
@@ -109,7 +161,7 @@ pub(super) fn error(error: FallbackError<Error<ModelError>>, members: &[Member])
     error.with_attempts(attempts)
 }
 
-fn attempts(attempts: &Attempts, members: &[Member]) -> Vec<ModelAttempt> {
+pub(super) fn attempts(attempts: &Attempts, members: &[Arc<Member>]) -> Vec<ModelAttempt> {
     let attempts = attempts.iter().map(|attempt| {
         let member = &members[attempt.link];
         ModelAttempt {

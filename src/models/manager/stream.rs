@@ -1,0 +1,431 @@
+//! [`ModelStream`]: one unbroken answer, whoever it comes from.
+
+use std::{
+    collections::VecDeque,
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::Stream;
+use tower::ServiceExt;
+
+use super::{
+    MidStream, ModelEntry, ModelManager,
+    degraded::{Cached, Key},
+    link::{ChainRequest, Member, stream_chain},
+    open::Opened,
+    report::{self, Join, Metadata, ModelAttempt},
+    segment::Segment,
+};
+use crate::{
+    circuit::Circuit,
+    fallback::AttemptOutcome,
+    models::{
+        Completion, FinishReason, Message, ModelError, ModelRequest, StreamEvent, Usage,
+        stream::{Progress, pieces},
+    },
+};
+
+/// A streamed answer that has begun. [`ModelManager::stream`] makes it.
+///
+/// It begins with one [`Start`](StreamEvent::Start) and is complete with its
+/// [`Finish`](StreamEvent::Finish). An answer that breaks off ends with an error instead, and
+/// counts as a failure of its provider, unless the model is configured to
+/// [continue](MidStream::Continue).
+///
+/// The provider's body is read only when this is polled, so a slow reader slows the provider down.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the connection to the provider. That doesn't count against the provider, except
+/// as the circuit's [`OnCancel`](crate::OnCancel) says.
+pub struct ModelStream {
+    model: Arc<ModelEntry>,
+    request: ChainRequest,
+    state: State,
+    /// What came and was not yet taken.
+    events: VecDeque<StreamEvent>,
+    /// What comes after that.
+    error: Option<ModelError>,
+    answer: Answer,
+    /// The manager whose cache the answer goes into, when it is complete.
+    cache: Option<(ModelManager, Key)>,
+}
+
+enum State {
+    Streaming(Segment),
+    /// The one that answered has broken off with this error, and another is asked to go on.
+    Continuing(Continuation, ModelError),
+    Ended,
+}
+
+type Continuation = Pin<Box<dyn Future<Output = Result<Opened, ModelError>> + Send>>;
+
+/// What is known of the answer so far.
+struct Answer {
+    model: Arc<str>,
+    provider: Arc<str>,
+    circuit: Circuit,
+    id: String,
+    /// The model, as its provider names it.
+    provider_model: String,
+    attempts: Vec<ModelAttempt>,
+    degraded: bool,
+    joins: Vec<Join>,
+    /// Where the one that answers now has begun, in bytes of the text.
+    begins_at: usize,
+    length: usize,
+    /// The text, if somebody may need it.
+    text: Option<String>,
+    calls_tool: bool,
+    /// What those have cost who broke off.
+    usage_before: Usage,
+    usage: Usage,
+    finish_reason: Option<FinishReason>,
+}
+
+impl ModelStream {
+    pub(super) fn new(
+        model: Arc<ModelEntry>,
+        request: ChainRequest,
+        opened: Opened,
+        cache: Option<(ModelManager, Key)>,
+    ) -> Self {
+        let keeps_text = model.mid_stream == MidStream::Continue || cache.is_some();
+        let attempts = report::attempts(&opened.attempts, &model.members);
+        let mut answer = Answer::by(opened.segment.member(), attempts);
+        answer.text = keeps_text.then(String::new);
+        let mut stream = Self {
+            model,
+            request,
+            state: State::Ended,
+            events: VecDeque::new(),
+            error: None,
+            answer,
+            cache,
+        };
+        stream.take_over(opened);
+        stream
+    }
+
+    /// An answer that nobody is asked for.
+    pub(super) fn last_resort(
+        model: Arc<ModelEntry>,
+        request: ChainRequest,
+        last: &Cached,
+        metadata: Metadata,
+    ) -> Self {
+        let mut answer = Answer::by(model.itself(), metadata.attempts);
+        answer.model = last.model.clone();
+        answer.provider = last.provider.clone();
+        answer.degraded = true;
+        let mut stream = Self {
+            model,
+            request,
+            state: State::Ended,
+            events: pieces(last.completion.clone()).collect(),
+            error: None,
+            answer,
+            cache: None,
+        };
+        stream.observe();
+        stream
+    }
+
+    /// The model that answers, by its alias; after a join the one that went on.
+    pub fn model(&self) -> &str {
+        &self.answer.model
+    }
+
+    /// Its provider.
+    pub fn provider(&self) -> &str {
+        &self.answer.provider
+    }
+
+    /// What became of each model that was considered so far, in order.
+    pub fn attempts(&self) -> &[ModelAttempt] {
+        &self.answer.attempts
+    }
+
+    /// What the answer has cost as far as is known, all that answered taken together.
+    pub fn usage(&self) -> Usage {
+        self.answer.usage
+    }
+
+    /// Why the answer ended; `None` until it is complete.
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        self.answer.finish_reason.as_ref()
+    }
+
+    /// How the answer came about, as far as is known: all of it once the stream has ended.
+    pub fn metadata(&self) -> Metadata {
+        let answer = &self.answer;
+        Metadata {
+            provider_model: answer.provider_model.clone(),
+            attempts: answer.attempts.clone(),
+            circuit_breaker: answer.circuit.metrics(),
+            degraded: answer.degraded,
+            joins: answer.joins.clone(),
+        }
+    }
+
+    /// Waits for more, and appends all that is there, so that it can be passed on in one go. `None`
+    /// once the stream has ended, whether with its finish or with an error, which comes last.
+    pub fn poll_ready_events(
+        &mut self,
+        cx: &mut Context<'_>,
+        events: &mut VecDeque<StreamEvent>,
+    ) -> Poll<Option<Result<(), ModelError>>> {
+        let polled = self.poll_fill(cx);
+        if let Poll::Ready(Some(Ok(()))) = polled {
+            events.append(&mut self.events);
+        }
+        polled
+    }
+
+    /// Ready once there is an event, or there will be none.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), ModelError>>> {
+        loop {
+            if !self.events.is_empty() {
+                return Poll::Ready(Some(Ok(())));
+            }
+            match &mut self.state {
+                State::Ended => return Poll::Ready(self.error.take().map(Err)),
+                State::Streaming(segment) => {
+                    let result = ready!(segment.poll(cx, &mut self.events));
+                    self.observe();
+                    match result {
+                        Ok(Progress::Alive) => {}
+                        Ok(Progress::Finished) => self.complete(),
+                        Err(error) => self.broken(error),
+                    }
+                }
+                State::Continuing(next, _) => {
+                    let result = ready!(next.as_mut().poll(cx));
+                    let state = mem::replace(&mut self.state, State::Ended);
+                    match (result, state) {
+                        (Ok(opened), _) => self.join(opened),
+                        (Err(next), State::Continuing(_, error)) => {
+                            self.answer.attempts.extend_from_slice(next.attempts());
+                            // What broke the answer off is what ended it.
+                            self.fail(error);
+                        }
+                        (Err(error), _) => self.fail(error),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on with what has been opened.
+    fn take_over(&mut self, opened: Opened) {
+        self.events = opened.events;
+        self.state = State::Streaming(opened.segment);
+        self.observe();
+        if opened.finished {
+            self.complete();
+        }
+    }
+
+    /// The answer has come to its finish.
+    fn complete(&mut self) {
+        self.state = State::Ended;
+        let answer = &self.answer;
+        if let Some((manager, key)) = self.cache.take()
+            && let (Some(text), Some(finish_reason)) = (&answer.text, &answer.finish_reason)
+            && !answer.calls_tool
+            && !answer.degraded
+        {
+            let mut completion = Completion::new(text);
+            completion.id.clone_from(&answer.id);
+            completion.model.clone_from(&answer.provider_model);
+            completion.usage = answer.usage;
+            completion.finish_reason = finish_reason.clone();
+            let cached = Cached {
+                completion,
+                model: answer.model.clone(),
+                provider: answer.provider.clone(),
+            };
+            manager.shared.cache.put(key, cached);
+        }
+    }
+
+    /// The one that answered has failed, with the answer half told.
+    fn broken(&mut self, error: ModelError) {
+        let State::Streaming(segment) = mem::replace(&mut self.state, State::Ended) else {
+            return self.fail(error);
+        };
+        if let Some(attempt) = self.answer.attempts.last_mut() {
+            attempt.outcome = AttemptOutcome::Failed;
+            attempt.reason = Some(error.to_string().into());
+            attempt.latency = segment.elapsed();
+        }
+        match self.others(segment.member(), &error) {
+            Some(next) => self.state = State::Continuing(next, error),
+            None => self.fail(error),
+        }
+    }
+
+    fn fail(&mut self, error: ModelError) {
+        self.state = State::Ended;
+        self.error = Some(error.with_attempts(self.answer.attempts.clone()));
+    }
+
+    /// Asks those after `member` to go on, if that is wanted and can be done.
+    fn others(&self, member: &Arc<Member>, error: &ModelError) -> Option<Continuation> {
+        let wanted = self.model.mid_stream == MidStream::Continue && error.falls_back();
+        if !wanted || self.answer.calls_tool {
+            return None;
+        }
+        let place = self
+            .model
+            .members
+            .iter()
+            .position(|m| Arc::ptr_eq(m, member));
+        let first = place? + 1;
+        if first == self.model.members.len() {
+            return None;
+        }
+        let mut request = ModelRequest::clone(&self.request);
+        let text = self.answer.text.as_deref().unwrap_or_default();
+        // Of thoughts, or of nothing, nobody can go on: the answer begins anew.
+        if !text.trim().is_empty() {
+            request.messages.push(Message::assistant(text));
+        }
+        let model = self.model.clone();
+        Some(Box::pin(async move {
+            let members = &model.members[first..];
+            let next = stream_chain(members).oneshot(Arc::new(request)).await;
+            next.map_err(|error| report::error(error, members, |error| error))
+        }))
+    }
+
+    /// Another model goes on.
+    fn join(&mut self, opened: Opened) {
+        let member = opened.segment.member();
+        let place = self
+            .model
+            .members
+            .iter()
+            .position(|m| Arc::ptr_eq(m, member));
+        let place = place.expect("a continuation asks members of the chain");
+        // Attempts are numbered from the first that was asked, and the last one answered.
+        let asked = opened.attempts.last().map_or(0, |last| last.link);
+        let members = &self.model.members[place - asked..];
+        let attempts = report::attempts(&opened.attempts, members);
+        let answer = &mut self.answer;
+        answer.attempts.extend(attempts);
+        answer.model = member.model.clone();
+        answer.provider = member.provider.clone();
+        answer.circuit = member.circuit.clone();
+        answer.degraded |= member.degraded;
+        answer.begins_at = answer.length;
+        answer.usage_before = answer.usage;
+        answer.joins.push(Join {
+            at: answer.length,
+            model: member.model.to_string(),
+            provider: member.provider.to_string(),
+        });
+        self.take_over(opened);
+    }
+
+    /// Learns from the events that have just come, and makes those after a join go on with those
+    /// before it.
+    fn observe(&mut self) {
+        let answer = &mut self.answer;
+        if answer.joins.is_empty() {
+            self.events.iter().for_each(|event| answer.observe(event));
+        } else {
+            self.events.retain_mut(|event| {
+                let stays = answer.adapt(event);
+                answer.observe(event);
+                stays
+            });
+        }
+    }
+}
+
+impl Answer {
+    fn by(member: &Member, attempts: Vec<ModelAttempt>) -> Self {
+        Self {
+            model: member.model.clone(),
+            provider: member.provider.clone(),
+            circuit: member.circuit.clone(),
+            id: String::new(),
+            provider_model: String::new(),
+            attempts,
+            degraded: member.degraded,
+            joins: Vec::new(),
+            begins_at: 0,
+            length: 0,
+            text: None,
+            calls_tool: false,
+            usage_before: Usage::default(),
+            usage: Usage::default(),
+            finish_reason: None,
+        }
+    }
+
+    fn observe(&mut self, event: &StreamEvent) {
+        match event {
+            StreamEvent::Start { id, model } => {
+                if self.id.is_empty() {
+                    self.id.clone_from(id);
+                }
+                self.provider_model.clone_from(model);
+            }
+            StreamEvent::Text(more) => {
+                self.length += more.len();
+                if let Some(text) = &mut self.text {
+                    text.push_str(more);
+                }
+            }
+            StreamEvent::ToolCall { .. } | StreamEvent::ToolArguments { .. } => {
+                self.calls_tool = true;
+            }
+            StreamEvent::Usage(usage) => self.usage = *usage,
+            StreamEvent::Finish(reason) => self.finish_reason = Some(reason.clone()),
+            _ => {}
+        }
+    }
+
+    /// Whether an event after a join belongs into the answer, and as what.
+    fn adapt(&self, event: &mut StreamEvent) -> bool {
+        match event {
+            StreamEvent::Start { .. } => false,
+            // Thoughts come before the text, and this text has begun.
+            StreamEvent::Reasoning(_) => self.begins_at == 0,
+            // It would have to speak for the other provider's part too.
+            StreamEvent::ReasoningSignature(_) => false,
+            StreamEvent::Usage(usage) => {
+                *usage += self.usage_before;
+                true
+            }
+            _ => true,
+        }
+    }
+}
+
+impl Stream for ModelStream {
+    type Item = Result<StreamEvent, ModelError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match ready!(self.poll_fill(cx)) {
+            None => Poll::Ready(None),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            Some(Ok(())) => Poll::Ready(self.events.pop_front().map(Ok)),
+        }
+    }
+}
+
+impl fmt::Debug for ModelStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelStream")
+            .field("model", &self.answer.model)
+            .field("provider", &self.answer.provider)
+            .field("finish_reason", &self.answer.finish_reason)
+            .finish_non_exhaustive()
+    }
+}
