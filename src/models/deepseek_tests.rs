@@ -64,8 +64,8 @@ fn m3_blank_lines_before_the_answer_and_its_reasoning_are_read() {
     assert_eq!(
         completion.usage,
         Usage {
-            input_tokens: 16,
-            output_tokens: 10
+            reasoning_tokens: 5,
+            ..Usage::new(16, 10)
         }
     );
 }

@@ -30,6 +30,8 @@ pub enum ModelErrorKind {
     Credentials,
     /// The provider turned the request down for a reason of its own: any other 4xx.
     Rejected,
+    /// This provider has no way to express the request, so it was not asked: another may.
+    Unsupported,
     /// Too many requests: 429.
     RateLimited,
     /// The provider is up and has no room: 503, 529, or an `overloaded_error`.
@@ -92,7 +94,9 @@ impl ModelErrorKind {
             | Self::Timeout
             | Self::Malformed => Health::Failure,
             Self::InvalidRequest | Self::Credentials | Self::Rejected => Health::Success,
-            Self::UnknownModel | Self::CircuitOpen | Self::Unavailable => Health::Ignored,
+            Self::UnknownModel | Self::Unsupported | Self::CircuitOpen | Self::Unavailable => {
+                Health::Ignored
+            }
         }
     }
 
@@ -108,6 +112,7 @@ impl ModelErrorKind {
             Self::UnknownModel => "unknown_model",
             Self::Credentials => "credentials",
             Self::Rejected => "rejected",
+            Self::Unsupported => "unsupported",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
             Self::Server => "server",
@@ -127,6 +132,7 @@ impl fmt::Display for ModelErrorKind {
             Self::UnknownModel => "no such model is configured",
             Self::Credentials => "the provider refused the credentials",
             Self::Rejected => "the provider rejected the request",
+            Self::Unsupported => "the provider can not express the request",
             Self::RateLimited => "the provider is limiting the rate",
             Self::Overloaded => "the provider is overloaded",
             Self::Server => "the provider failed",
@@ -347,6 +353,7 @@ mod tests {
             (Timeout, Failure, true),
             (Malformed, Failure, true),
             (UnknownModel, Ignored, false),
+            (Unsupported, Ignored, true),
             (CircuitOpen, Ignored, true),
             (Unavailable, Ignored, true),
             (InvalidRequest, Ignored, false),

@@ -26,7 +26,10 @@ pub enum StreamEvent {
     /// More of what the model thinks before it answers; never empty.
     Reasoning(String),
     /// What proves to the provider that the reasoning so far is its own (Anthropic's `signature`).
+    /// What is thought after it is another block.
     ReasoningSignature(String),
+    /// A thought that only the provider can read (Anthropic's `redacted_thinking`), whole.
+    RedactedReasoning(String),
     /// The model begins to call a tool. Its arguments follow.
     ToolCall {
         /// Which of the answer's tool calls, from 0.

@@ -31,10 +31,12 @@
 mod anthropic;
 #[cfg(feature = "client")]
 mod client;
+mod content;
 mod deepseek;
 mod error;
 mod event;
 mod failure;
+mod json;
 mod manager;
 mod openai;
 mod provider;
@@ -42,13 +44,18 @@ mod request;
 mod response;
 mod service;
 mod setup;
+mod sse;
 mod stream;
+#[cfg(test)]
+mod stream_support;
+mod tools;
 mod transport;
 mod wire;
 
 pub use self::anthropic::Anthropic;
 #[cfg(feature = "client")]
 pub use self::client::{HttpBody, HttpClient, HttpFuture};
+pub use self::content::{Content, Image, Message, Part, Reasoning, Role, ToolCall, ToolResult};
 pub use self::deepseek::DeepSeek;
 pub use self::error::{Health, ModelError, ModelErrorKind};
 pub use self::event::{StreamDecoder, StreamEvent};
@@ -58,7 +65,8 @@ pub use self::manager::{
 };
 pub use self::openai::OpenAi;
 pub use self::provider::Provider;
-pub use self::request::{Content, Message, ModelRequest, Part, Role};
+pub use self::request::ModelRequest;
 pub use self::response::{Completion, FinishReason, Usage};
 pub use self::service::{ProviderRequest, ProviderService, ResponseFuture};
 pub use self::setup::{ApiKey, SetupError};
+pub use self::tools::{Effort, Json, ResponseFormat, Thinking, Tool, ToolChoice};

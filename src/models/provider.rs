@@ -1,5 +1,6 @@
 //! What makes a provider: how it is asked, and how it is understood.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use serde::Serialize;
 
 use super::error::{ModelError, ModelErrorKind};
+use super::event::{StreamDecoder, StreamEvent};
 use super::request::ModelRequest;
 use super::response::Completion;
 
@@ -25,7 +27,9 @@ pub trait Provider: Send + Sync + Debug {
     ///
     /// # Errors
     ///
-    /// [`ModelErrorKind::InvalidRequest`] if the request can't be expressed.
+    /// [`ModelErrorKind::InvalidRequest`] if the request is wrong, and
+    /// [`ModelErrorKind::Unsupported`] if this provider can't express it; the message names the
+    /// field.
     fn encode(&self, request: &ModelRequest, model: &str) -> Result<Request<Bytes>, ModelError>;
 
     /// Reads a whole answer.
@@ -40,6 +44,16 @@ pub trait Provider: Send + Sync + Debug {
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Completion, ModelError>;
+
+    /// What reads the answer to a `request` for a [stream](ModelRequest::stream).
+    ///
+    /// `status` is 2xx: whatever else an answer has is for [`decode`](Self::decode).
+    fn stream_decoder(
+        &self,
+        request: &ModelRequest,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Box<dyn StreamDecoder>;
 }
 
 impl<P: Provider + ?Sized> Provider for Arc<P> {
@@ -54,6 +68,61 @@ impl<P: Provider + ?Sized> Provider for Arc<P> {
         body: &Bytes,
     ) -> Result<Completion, ModelError> {
         (**self).decode(status, headers, body)
+    }
+
+    fn stream_decoder(
+        &self,
+        request: &ModelRequest,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Box<dyn StreamDecoder> {
+        (**self).stream_decoder(request, status, headers)
+    }
+}
+
+/// What the next provider is told where it can't simply be given the beginning of its own answer.
+pub(super) const CONTINUE: &str = "Your answer above was cut off. Go on from exactly where it breaks \
+    off: begin with the very next character, also if that is a space or in the middle of a word. \
+    Do not repeat any of it, and do not comment on the interruption.";
+
+/// Where an answer that another provider began goes on.
+///
+/// The beginning is sent without the white space at its end: Anthropic refuses it there, and it
+/// would mislead any model. Models then often begin with that very white space, which the client
+/// has already got, so as much of it as comes again is taken away.
+#[derive(Debug, Default)]
+pub(super) struct Seam(String);
+
+impl Seam {
+    /// The beginning as it is sent, if there is something to send, and the seam after it.
+    pub(super) fn split(beginning: Option<&str>) -> (Option<&str>, Self) {
+        let beginning = beginning.unwrap_or_default();
+        let sent = beginning.trim_end();
+        let seam = Self(beginning[sent.len()..].to_owned());
+        ((!sent.is_empty()).then_some(sent), seam)
+    }
+
+    /// Takes from the texts among the events from `first` on what the client has already got.
+    pub(super) fn join(&mut self, first: usize, events: &mut VecDeque<StreamEvent>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut at = first;
+        while let Some(event) = events.get_mut(at) {
+            if let StreamEvent::Text(text) = event {
+                let same = self.0.chars().zip(text.chars()).take_while(|(a, b)| a == b);
+                let same: usize = same.map(|(a, _)| a.len_utf8()).sum();
+                if same == text.len() {
+                    self.0.drain(..same);
+                    events.remove(at);
+                    continue;
+                }
+                text.drain(..same);
+                self.0.clear();
+                return;
+            }
+            at += 1;
+        }
     }
 }
 

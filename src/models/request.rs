@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 
+use super::content::Message;
 use super::error::{ModelError, ModelErrorKind};
+use super::tools::{Effort, ResponseFormat, Thinking, Tool, ToolChoice};
 
 /// One request to a model.
 ///
@@ -53,15 +55,48 @@ pub struct ModelRequest {
     pub top_p: Option<f64>,
     /// Texts at which the answer ends.
     pub stop: Vec<String>,
-    /// Whether the caller would like the answer as a stream. Providers are asked for whole answers
-    /// for now, whatever this says.
+    /// Whether the caller would like the answer as a stream.
     pub stream: bool,
+    /// The tools that the model may ask for.
+    pub tools: Vec<Tool>,
+    /// Whether the model has to call one; without it the model decides.
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether the model may call several at once; without it the provider's default.
+    pub parallel_tool_calls: Option<bool>,
+    /// Whether the model thinks before it answers; without it the provider's default. Sent to
+    /// Anthropic and DeepSeek: OpenAI knows only [`effort`](Self::effort).
+    pub thinking: Option<Thinking>,
+    /// How much work the model puts into the answer; without it the provider's default. Sent to
+    /// Anthropic only beside [`thinking`](Self::thinking), because models that don't know it refuse
+    /// the request.
+    pub effort: Option<Effort>,
+    /// The form that the answer has to have; without it plain text.
+    pub response_format: Option<ResponseFormat>,
+    /// From how many of the likeliest words the model chooses. Anthropic's alone: not sent to others.
+    pub top_k: Option<u32>,
+    /// Makes answers repeatable, as far as the provider can. Not sent to Anthropic, which has no such
+    /// thing.
+    pub seed: Option<i64>,
+    /// How much words that came often are avoided, from -2 to 2. Not sent to Anthropic.
+    pub frequency_penalty: Option<f64>,
+    /// How much words that came at all are avoided, from -2 to 2. Not sent to Anthropic.
+    pub presence_penalty: Option<f64>,
+    /// The end user's id, by which the provider finds abuse.
+    pub user: Option<String>,
+    /// Whether the provider should keep the conversation so far in its cache, where it doesn't do so
+    /// by itself: Anthropic's `cache_control`.
+    pub cache: bool,
+    /// The text that the answer already began with, at another provider that then broke off. The
+    /// answer is what comes after it.
+    ///
+    /// Only text goes on: an answer that was calling a tool, or whose text is blank, can't.
+    pub continue_from: Option<String>,
 }
 
 impl ModelRequest {
     /// A request with one message of the user.
     pub fn prompt(text: impl Into<String>) -> Self {
-        Self::messages(vec![Message::user(text)])
+        Self::messages(vec![Message::user(text.into())])
     }
 
     /// A request with a conversation, oldest message first.
@@ -75,6 +110,19 @@ impl ModelRequest {
             top_p: None,
             stop: Vec::new(),
             stream: false,
+            tools: Vec::new(),
+            tool_choice: None,
+            parallel_tool_calls: None,
+            thinking: None,
+            effort: None,
+            response_format: None,
+            top_k: None,
+            seed: None,
+            frequency_penalty: None,
+            presence_penalty: None,
+            user: None,
+            cache: false,
+            continue_from: None,
         }
     }
 
@@ -127,12 +175,33 @@ impl ModelRequest {
         self
     }
 
+    /// Adds a tool that the model may ask for.
+    #[must_use]
+    pub fn tool(mut self, tool: Tool) -> Self {
+        self.tools.push(tool);
+        self
+    }
+
+    /// Sets whether the model has to call a tool.
+    #[must_use]
+    pub fn tool_choice(mut self, choice: ToolChoice) -> Self {
+        self.tool_choice = Some(choice);
+        self
+    }
+
+    /// Sets the text that the answer already began with.
+    #[must_use]
+    pub fn continue_from(mut self, text: impl Into<String>) -> Self {
+        self.continue_from = Some(text.into());
+        self
+    }
+
     /// Checks what the types leave open. Codecs do this before they encode.
     ///
     /// # Errors
     ///
-    /// [`ModelErrorKind::InvalidRequest`], naming the field, if there is no message, a message has
-    /// no text, or `temperature` or `top_p` is outside its range.
+    /// [`ModelErrorKind::InvalidRequest`], naming the field, if there is no message, a message says
+    /// nothing, a number is outside its range, or `tool_choice` names a tool that isn't there.
     pub fn validate(&self) -> Result<(), ModelError> {
         let wrong =
             |message: Cow<'_, str>| ModelError::new(ModelErrorKind::InvalidRequest, message);
@@ -146,7 +215,24 @@ impl ModelRequest {
             }
         }
         check_temperature(self.temperature).map_err(|e| wrong(e.into()))?;
-        check_top_p(self.top_p).map_err(|e| wrong(e.into()))
+        check_top_p(self.top_p).map_err(|e| wrong(e.into()))?;
+        let penalties = [
+            ("frequencyPenalty", self.frequency_penalty),
+            ("presencePenalty", self.presence_penalty),
+        ];
+        for (field, value) in penalties {
+            if value.is_some_and(|value| !(-2.0..=2.0).contains(&value)) {
+                let message = format!("`{field}` must be a number from -2 to 2");
+                return Err(wrong(message.into()));
+            }
+        }
+        match &self.tool_choice {
+            Some(ToolChoice::Tool(name)) if !self.tools.iter().any(|tool| tool.name == *name) => {
+                let message = format!("`toolChoice` names `{name}`, which is not among the tools");
+                Err(wrong(message.into()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -171,101 +257,6 @@ pub(super) fn check_top_p(value: Option<f64>) -> Result<(), &'static str> {
         Some(value) if !(0.0..=1.0).contains(&value) => Err("`topP` must be a number from 0 to 1"),
         _ => Ok(()),
     }
-}
-
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Message {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said.
-    pub content: Content,
-}
-
-impl Message {
-    /// A message of the user.
-    pub fn user(text: impl Into<String>) -> Self {
-        Self {
-            role: Role::User,
-            content: Content::from(text.into()),
-        }
-    }
-
-    /// A message of the assistant: what a model said before.
-    pub fn assistant(text: impl Into<String>) -> Self {
-        Self {
-            role: Role::Assistant,
-            content: Content::from(text.into()),
-        }
-    }
-}
-
-/// Who speaks in a [`Message`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Role {
-    /// Whoever asks.
-    User,
-    /// The model.
-    Assistant,
-}
-
-/// What a message says: a list of parts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Content(Vec<Part>);
-
-impl Content {
-    /// The parts, in order.
-    pub fn parts(&self) -> &[Part] {
-        &self.0
-    }
-
-    /// The text of all parts, joined with nothing in between; borrowed where there is one part.
-    pub fn text(&self) -> Cow<'_, str> {
-        match self.0.as_slice() {
-            [Part::Text(text)] => Cow::Borrowed(text),
-            parts => parts
-                .iter()
-                .map(|part| match part {
-                    Part::Text(text) => text.as_str(),
-                })
-                .collect::<String>()
-                .into(),
-        }
-    }
-
-    /// Whether there is nothing to read: no provider takes a message of spaces.
-    pub(super) fn is_blank(&self) -> bool {
-        self.0.iter().all(|part| match part {
-            Part::Text(text) => text.trim().is_empty(),
-        })
-    }
-}
-
-impl From<Vec<Part>> for Content {
-    fn from(parts: Vec<Part>) -> Self {
-        Self(parts)
-    }
-}
-
-impl From<String> for Content {
-    fn from(text: String) -> Self {
-        Self(vec![Part::Text(text)])
-    }
-}
-
-impl From<&str> for Content {
-    fn from(text: &str) -> Self {
-        Self::from(text.to_owned())
-    }
-}
-
-/// One part of a [`Content`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Part {
-    /// Plain text.
-    Text(String),
 }
 
 #[cfg(test)]
@@ -303,14 +294,5 @@ mod tests {
         }
         let edges = ModelRequest::prompt("hi").temperature(2.0).top_p(0.0);
         edges.validate().unwrap();
-    }
-
-    #[test]
-    fn content_reads_as_one_text() {
-        let one = Content::from("one");
-        assert!(matches!(one.text(), Cow::Borrowed("one")));
-        let two = Content::from(vec![Part::Text("one, ".into()), Part::Text("two".into())]);
-        assert_eq!(two.text(), "one, two");
-        assert_eq!(Content::default().text(), "");
     }
 }

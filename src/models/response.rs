@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use super::content::{Reasoning, ToolCall};
+
 /// A whole answer of one provider.
 ///
 /// As JSON its fields are in camel case.
@@ -21,6 +23,13 @@ pub struct Completion {
     /// What the model thought before it answered, where the provider tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
+    /// The same thoughts in the blocks and with the signatures that the provider needs to know them
+    /// again; empty where it needs none.
+    #[serde(skip)]
+    pub reasoning_blocks: Vec<Reasoning>,
+    /// The tools that the model wants to be called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
     /// Why the answer ended.
     pub finish_reason: FinishReason,
     /// What the answer cost.
@@ -35,6 +44,8 @@ impl Completion {
             model: String::new(),
             text: text.into(),
             reasoning: None,
+            reasoning_blocks: Vec::new(),
+            tool_calls: Vec::new(),
             finish_reason: FinishReason::Stop,
             usage: Usage::default(),
         }
@@ -49,12 +60,39 @@ pub struct Usage {
     pub input_tokens: u64,
     /// The tokens of the answer, reasoning included.
     pub output_tokens: u64,
+    /// Those of the input that were read from a cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_read_tokens: u64,
+    /// Those of the input that were written to a cache.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub cache_write_tokens: u64,
+    /// Those of the output that went into reasoning.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub reasoning_tokens: u64,
+}
+
+impl Usage {
+    /// So many tokens of the request and of the answer, and no details.
+    pub fn new(input_tokens: u64, output_tokens: u64) -> Self {
+        Self {
+            input_tokens,
+            output_tokens,
+            ..Self::default()
+        }
+    }
+}
+
+fn is_zero(tokens: &u64) -> bool {
+    *tokens == 0
 }
 
 impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.input_tokens += other.input_tokens;
         self.output_tokens += other.output_tokens;
+        self.cache_read_tokens += other.cache_read_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
+        self.reasoning_tokens += other.reasoning_tokens;
     }
 }
 
@@ -66,6 +104,8 @@ impl std::ops::AddAssign for Usage {
 pub enum FinishReason {
     /// The model had said all it wanted, or met a stop sequence.
     Stop,
+    /// The model met this stop sequence, where the provider tells which; in JSON `stop` as well.
+    StopSequence(String),
     /// The answer reached `max_tokens`, or the end of the model's context.
     Length,
     /// The model wants a tool to be called.
@@ -80,7 +120,7 @@ impl FinishReason {
     /// The reason in one word.
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Stop => "stop",
+            Self::Stop | Self::StopSequence(_) => "stop",
             Self::Length => "length",
             Self::ToolCalls => "tool_calls",
             Self::ContentFilter => "content_filter",
@@ -116,10 +156,7 @@ mod tests {
         completion.id = "msg_1".to_owned();
         completion.model = "claude".to_owned();
         completion.finish_reason = FinishReason::ToolCalls;
-        completion.usage = Usage {
-            input_tokens: 3,
-            output_tokens: 5,
-        };
+        completion.usage = Usage::new(3, 5);
         assert_eq!(
             serde_json::to_value(&completion).unwrap(),
             serde_json::json!({

@@ -8,7 +8,7 @@ use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok
 use tower::{ServiceExt, service_fn};
 
 use super::*;
-use crate::models::Health;
+use crate::models::{Health, StreamDecoder};
 
 /// A codec that answers with what it was given: no API, so that the service alone is tested.
 #[derive(Debug)]
@@ -32,6 +32,15 @@ impl Provider for Echo {
             Some(kind) => Err(ModelError::new(kind, text).with_status(status)),
             None => Ok(Completion::new(text)),
         }
+    }
+
+    fn stream_decoder(
+        &self,
+        _: &ModelRequest,
+        _: StatusCode,
+        _: &HeaderMap,
+    ) -> Box<dyn StreamDecoder> {
+        unreachable!("whole answers alone are tested here")
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{error::ModelError, event::StreamEvent, response::Completion};
+use super::{content::Reasoning, error::ModelError, event::StreamEvent, response::Completion};
 
 /// A provider's answer that is still coming.
 ///
@@ -68,21 +68,50 @@ impl ReadEvents for Whole {
 
 /// A whole answer in the pieces that a stream would bring.
 pub(super) fn pieces(completion: Completion) -> impl Iterator<Item = StreamEvent> {
-    let reasoning = completion.reasoning.filter(|text| !text.is_empty());
-    let text = Some(completion.text).filter(|text| !text.is_empty());
+    let blocks = completion.reasoning_blocks;
+    // The blocks hold the same thoughts.
+    let plain = completion.reasoning.filter(|_| blocks.is_empty());
+    let reasoning = blocks.into_iter().flat_map(|block| match block {
+        Reasoning::Text { text, signature } => [
+            Some(StreamEvent::Reasoning(text)),
+            signature.map(StreamEvent::ReasoningSignature),
+        ],
+        Reasoning::Redacted(data) => [Some(StreamEvent::RedactedReasoning(data)), None],
+    });
+    let calls = (0..).zip(completion.tool_calls).flat_map(|(index, call)| {
+        [
+            StreamEvent::ToolCall {
+                index,
+                id: call.id,
+                name: call.name,
+            },
+            StreamEvent::ToolArguments {
+                index,
+                json: call.arguments,
+            },
+        ]
+    });
     let start = StreamEvent::Start {
         id: completion.id,
         model: completion.model,
     };
-    [
-        Some(start),
-        reasoning.map(StreamEvent::Reasoning),
-        text.map(StreamEvent::Text),
-        Some(StreamEvent::Usage(completion.usage)),
-        Some(StreamEvent::Finish(completion.finish_reason)),
-    ]
-    .into_iter()
-    .flatten()
+    let end = [
+        StreamEvent::Usage(completion.usage),
+        StreamEvent::Finish(completion.finish_reason),
+    ];
+    let content = plain
+        .map(StreamEvent::Reasoning)
+        .into_iter()
+        .chain(reasoning.flatten())
+        .chain([StreamEvent::Text(completion.text)])
+        .chain(calls);
+    // Nothing comes in empty pieces.
+    let content = content.filter(|event| match event {
+        StreamEvent::Text(text) | StreamEvent::Reasoning(text) => !text.is_empty(),
+        StreamEvent::ToolArguments { json, .. } => !json.is_empty(),
+        _ => true,
+    });
+    std::iter::once(start).chain(content).chain(end)
 }
 
 impl fmt::Debug for ProviderStream {

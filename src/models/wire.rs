@@ -11,9 +11,8 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, de};
 use serde_json::Value;
 
-use super::request::{
-    Content, Message, ModelRequest, NO_MESSAGES, Part, Role, check_temperature, check_top_p,
-};
+use super::content::{Content, Message, Part, Role};
+use super::request::{ModelRequest, NO_MESSAGES, check_temperature, check_top_p};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

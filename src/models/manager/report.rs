@@ -8,7 +8,7 @@ use super::link::{Answer, Member};
 use crate::{
     circuit::CircuitBreakerMetrics,
     fallback::{AttemptOutcome, Attempts, FallbackError, UNAVAILABLE},
-    models::{Completion, FinishReason, ModelError, ModelErrorKind, Usage},
+    models::{Completion, FinishReason, ModelError, ModelErrorKind, Reasoning, ToolCall, Usage},
 };
 
 /// An answer, and how it came about. As JSON in camel case.
@@ -23,6 +23,12 @@ pub struct ModelResponse {
     /// What the model thought before it answered, where the provider tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<String>,
+    /// The same thoughts in the blocks that the provider needs to know them again.
+    #[serde(skip)]
+    pub reasoning_blocks: Vec<Reasoning>,
+    /// The tools that the model wants to be called.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
     /// The model that answered, by its alias.
     pub model: String,
     /// The provider that answered.
@@ -124,6 +130,8 @@ pub(super) fn answered(
         id: completion.id,
         text: completion.text,
         reasoning: completion.reasoning,
+        reasoning_blocks: completion.reasoning_blocks,
+        tool_calls: completion.tool_calls,
         model: model.to_owned(),
         provider: provider.to_owned(),
         finish_reason: completion.finish_reason,

@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::models::{FinishReason, Message, ModelErrorKind::*};
+use crate::models::{FinishReason, Message, ModelErrorKind::*, Part, Role, Usage};
 
 /// The documentation's example of an answer, with a thought and a tool call put in.
 const ANSWER: &str = r#"{
@@ -135,8 +135,9 @@ fn m3_an_answer_is_read_whole() {
     assert_eq!(
         completion.usage,
         Usage {
-            input_tokens: 1112,
-            output_tokens: 6
+            cache_read_tokens: 1000,
+            cache_write_tokens: 100,
+            ..Usage::new(1112, 6)
         }
     );
 }

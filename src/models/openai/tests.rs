@@ -1,10 +1,10 @@
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::models::{Content, Message, ModelErrorKind::*, Part};
+use crate::models::{Content, FinishReason, Message, ModelErrorKind::*, Part, Role, Usage};
 
 /// The documentation's example of an answer.
 const ANSWER: &str = r#"{
@@ -132,13 +132,7 @@ fn m3_an_answer_is_read_whole() {
     assert_eq!(completion.text, "Hello!");
     assert_eq!(completion.reasoning, None);
     assert_eq!(completion.finish_reason, FinishReason::Stop);
-    assert_eq!(
-        completion.usage,
-        Usage {
-            input_tokens: 19,
-            output_tokens: 10
-        }
-    );
+    assert_eq!(completion.usage, Usage::new(19, 10));
 }
 
 #[test]

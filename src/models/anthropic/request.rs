@@ -1,0 +1,375 @@
+//! What Anthropic is asked.
+
+use std::borrow::Cow;
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_json::value::RawValue;
+
+use crate::models::{
+    content::{Image, Message, Part, Reasoning, Role, ToolCall},
+    error::{ModelError, ModelErrorKind},
+    provider::{CONTINUE, Seam},
+    request::ModelRequest,
+    tools::{Effort, Json, ResponseFormat, Thinking, Tool, ToolChoice},
+};
+
+/// The API wants a limit; this is the highest that every model of the Claude 3 family and later
+/// takes.
+const DEFAULT_MAX_TOKENS: u32 = 4096;
+
+/// What stands in for a mode that this API doesn't have.
+const ANSWER_IN_JSON: &str =
+    "Answer with one JSON object and nothing else: no words around it, no code fence.";
+
+#[derive(Serialize)]
+pub(super) struct Body<'a> {
+    model: &'a str,
+    max_tokens: u32,
+    messages: Vec<WireMessage<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<u32>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    stop_sequences: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<WireTool<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<WireChoice<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<WireThinking>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<OutputConfig<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<CacheControl>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
+}
+
+impl<'a> Body<'a> {
+    pub(super) fn new(
+        request: &'a ModelRequest,
+        model: &'a str,
+        prefill: bool,
+    ) -> Result<Self, ModelError> {
+        if let Some(at) = request.stop.iter().position(|stop| stop.trim().is_empty()) {
+            let message = format!("`stop[{at}]` must not be white space alone for this provider");
+            return Err(ModelError::new(ModelErrorKind::Unsupported, message));
+        }
+        let mut messages: Vec<_> = request.messages.iter().filter_map(message).collect();
+        let (beginning, _) = Seam::split(request.continue_from.as_deref());
+        if let Some(beginning) = beginning {
+            go_on(&mut messages, beginning, prefill);
+        }
+        let prefilled = prefill && beginning.is_some();
+
+        let mut system = request.system.as_deref().map(Cow::Borrowed);
+        let mut format = None;
+        match &request.response_format {
+            Some(ResponseFormat::Json) => {
+                system = Some(match system {
+                    Some(text) => format!("{text}\n\n{ANSWER_IN_JSON}").into(),
+                    None => ANSWER_IN_JSON.into(),
+                });
+            }
+            Some(ResponseFormat::JsonSchema { schema, .. }) => {
+                format = Some(OutputFormat::JsonSchema { schema });
+            }
+            None => {}
+        }
+        let thinking = request.thinking.filter(|_| !prefilled);
+        let effort = request.effort.filter(|_| thinking.is_some());
+        let output_config =
+            (format.is_some() || effort.is_some()).then_some(OutputConfig { format, effort });
+
+        Ok(Self {
+            model,
+            max_tokens: request.max_tokens.map_or(DEFAULT_MAX_TOKENS, u32::from),
+            messages,
+            system,
+            temperature: request.temperature.map(|t| t.min(1.0)),
+            top_p: request.top_p,
+            top_k: request.top_k,
+            stop_sequences: &request.stop,
+            tools: request.tools.iter().map(WireTool::from).collect(),
+            tool_choice: tool_choice(request),
+            thinking: thinking.map(WireThinking::from),
+            output_config,
+            metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
+            cache_control: request.cache.then_some(CacheControl::Ephemeral),
+            stream: request.stream,
+        })
+    }
+}
+
+/// Has the model go on with an answer that begins like this.
+fn go_on<'a>(messages: &mut Vec<WireMessage<'a>>, beginning: &'a str, prefill: bool) {
+    match messages.last_mut() {
+        // The caller had begun the answer for the model already.
+        Some(WireMessage {
+            role: "assistant",
+            content,
+        }) => match content {
+            WireContent::Text(text) => text.to_mut().push_str(beginning),
+            WireContent::Blocks(blocks) => match blocks.last_mut() {
+                Some(WireBlock::Text { text }) => text.to_mut().push_str(beginning),
+                _ => blocks.push(WireBlock::Text {
+                    text: beginning.into(),
+                }),
+            },
+        },
+        _ => messages.push(WireMessage {
+            role: "assistant",
+            content: WireContent::Text(beginning.into()),
+        }),
+    }
+    if !prefill {
+        messages.push(WireMessage {
+            role: "user",
+            content: WireContent::Text(CONTINUE.into()),
+        });
+    }
+}
+
+#[derive(Serialize)]
+struct WireMessage<'a> {
+    role: &'static str,
+    content: WireContent<'a>,
+}
+
+/// One text goes as a string, which is how most people read and log requests.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum WireContent<'a> {
+    Text(Cow<'a, str>),
+    Blocks(Vec<WireBlock<'a>>),
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireBlock<'a> {
+    Text {
+        text: Cow<'a, str>,
+    },
+    Image {
+        source: Source<'a>,
+    },
+    Thinking {
+        thinking: &'a str,
+        signature: &'a str,
+    },
+    RedactedThinking {
+        data: &'a str,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: Arguments<'a>,
+    },
+    ToolResult {
+        tool_use_id: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        content: Option<WireContent<'a>>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Source<'a> {
+    Url { url: &'a str },
+    Base64 { media_type: &'a str, data: &'a str },
+}
+
+/// `None` for a message of which nothing is left.
+fn message(message: &Message) -> Option<WireMessage<'_>> {
+    Some(match message.role {
+        Role::User => WireMessage {
+            role: "user",
+            content: content(message.content.parts(), |part| {
+                // The API wants the results of tools before anything else.
+                u8::from(!matches!(part, Part::ToolResult(_)))
+            })?,
+        },
+        Role::Assistant => WireMessage {
+            role: "assistant",
+            content: content(message.content.parts(), |_| 0)?,
+        },
+    })
+}
+
+fn content<'a>(parts: &'a [Part], order: impl Fn(&Part) -> u8) -> Option<WireContent<'a>> {
+    if let [Part::Text(text)] = parts {
+        return Some(WireContent::Text(text.into()));
+    }
+    let mut parts: Vec<&Part> = parts.iter().collect();
+    parts.sort_by_key(|part| order(part));
+    let blocks: Vec<_> = parts.into_iter().filter_map(block).collect();
+    (!blocks.is_empty()).then_some(WireContent::Blocks(blocks))
+}
+
+/// `None` for what this API would refuse: blank text, and thoughts that it can't know again.
+fn block(part: &Part) -> Option<WireBlock<'_>> {
+    Some(match part {
+        Part::Text(_) if part.is_blank() => return None,
+        Part::Text(text) => WireBlock::Text { text: text.into() },
+        Part::Image(image) => WireBlock::Image {
+            source: match image {
+                Image::Url(url) => Source::Url { url },
+                Image::Base64 { media_type, data } => Source::Base64 { media_type, data },
+            },
+        },
+        Part::Reasoning(Reasoning::Text { text, signature }) => WireBlock::Thinking {
+            thinking: text,
+            signature: signature.as_deref()?,
+        },
+        Part::Reasoning(Reasoning::Redacted(data)) => WireBlock::RedactedThinking { data },
+        Part::ToolCall(call) => WireBlock::ToolUse {
+            id: &call.id,
+            name: &call.name,
+            input: Arguments::of(call),
+        },
+        Part::ToolResult(result) => WireBlock::ToolResult {
+            tool_use_id: &result.id,
+            content: content(result.content.parts(), |_| 0),
+            is_error: result.is_error,
+        },
+    })
+}
+
+/// The arguments of a tool call, which this API wants as an object.
+///
+/// Text that is none goes under a name that says so, as Anthropic's documentation of its own
+/// unchecked tool streaming has it: dropped, it would look like a call without arguments.
+pub(in crate::models) struct Arguments<'a>(Result<Option<&'a RawValue>, &'a str>);
+
+impl<'a> Arguments<'a> {
+    pub(in crate::models) fn of(call: &'a ToolCall) -> Self {
+        let text = call.arguments.trim();
+        if text.is_empty() {
+            return Self(Ok(None));
+        }
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(raw) if text.starts_with('{') => Self(Ok(Some(raw))),
+            _ => Self(Err(text)),
+        }
+    }
+}
+
+impl Serialize for Arguments<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Ok(Some(raw)) => raw.serialize(serializer),
+            Ok(None) => serializer.serialize_map(Some(0))?.end(),
+            Err(text) => serializer.collect_map([("INVALID_JSON", text)]),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct WireTool<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    input_schema: Schema<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Schema<'a> {
+    Given(&'a Json),
+    None { r#type: &'static str },
+}
+
+impl<'a> From<&'a Tool> for WireTool<'a> {
+    fn from(tool: &'a Tool) -> Self {
+        Self {
+            name: &tool.name,
+            description: tool.description.as_deref(),
+            input_schema: match &tool.parameters {
+                Some(schema) => Schema::Given(schema),
+                None => Schema::None { r#type: "object" },
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct WireChoice<'a> {
+    r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    disable_parallel_tool_use: bool,
+}
+
+fn tool_choice(request: &ModelRequest) -> Option<WireChoice<'_>> {
+    // Without tools there is nothing to choose, and the API refuses a choice.
+    if request.tools.is_empty() {
+        return None;
+    }
+    let one_at_a_time = request.parallel_tool_calls == Some(false);
+    let (kind, name) = match &request.tool_choice {
+        Some(ToolChoice::Auto) => ("auto", None),
+        None if one_at_a_time => ("auto", None),
+        None => return None,
+        Some(ToolChoice::None) => ("none", None),
+        Some(ToolChoice::Required) => ("any", None),
+        Some(ToolChoice::Tool(name)) => ("tool", Some(name.as_str())),
+    };
+    Some(WireChoice {
+        r#type: kind,
+        name,
+        disable_parallel_tool_use: one_at_a_time && kind != "none",
+    })
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum WireThinking {
+    Disabled,
+    Adaptive,
+    Enabled { budget_tokens: u32 },
+}
+
+impl From<Thinking> for WireThinking {
+    fn from(thinking: Thinking) -> Self {
+        match thinking {
+            Thinking::Disabled => Self::Disabled,
+            Thinking::Adaptive => Self::Adaptive,
+            Thinking::Budget(budget_tokens) => Self::Enabled { budget_tokens },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct OutputConfig<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<OutputFormat<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effort: Option<Effort>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum OutputFormat<'a> {
+    JsonSchema { schema: &'a Json },
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    user_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum CacheControl {
+    Ephemeral,
+}
