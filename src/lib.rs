@@ -49,6 +49,10 @@
 //! | [`CircuitBreakerLayer::new`] | `poll_ready` is pending, and wakes when a probe may go | `Balance`, `Buffer`, `LoadShed`, [`Fallback`]: whoever steers by readiness |
 //! | [`.fail_fast()`](CircuitBreakerLayer::fail_fast) | `call` returns [`Error::Open`] at once | clients, servers |
 //! | [`.http()`](CircuitBreakerLayer::http) | `call` answers `503` with `Retry-After` at once, and `504` on a timeout | axum and other HTTP servers |
+//! | [`.grpc()`](CircuitBreakerLayer::grpc) | `call` answers `grpc-status: 14` with the wait at once, and `4` on a timeout | tonic |
+//!
+//! With [`.body()`](CircuitBreakerLayer::body) after any of them, the call of an HTTP service is
+//! settled at the end of its body: a stream that breaks after its `200` is a failure.
 //!
 //! The [`service`] module says why, and what that means for a server.
 //!
@@ -66,13 +70,14 @@
 //!
 //! # Features
 //!
-//! All but `quanta`, `coarse`, `tracing`, `metrics` and `full` are on by default;
+//! All but `quanta`, `coarse`, `tower-http`, `tracing`, `metrics` and `full` are on by default;
 //! `default-features = false` leaves the breaker itself.
 //!
 //! | feature | brings |
 //! |---|---|
 //! | `tokio` | a [`DefaultClock`] that follows tokio's paused time; without it, std's clock |
-//! | `http` | [`.http()`](CircuitBreakerLayer::http), [`HttpClassifier`], and a policy for [`Fallback`] over HTTP |
+//! | `http` | [`.http()`](CircuitBreakerLayer::http), [`.grpc()`](CircuitBreakerLayer::grpc), [`.body()`](CircuitBreakerLayer::body), their classifiers, and a policy for [`Fallback`] over HTTP |
+//! | `tower-http` | tower-http's classifiers as ours: [`classify::TowerHttp`]; needs `http` |
 //! | `fallback` | the [`fallback`] module |
 //! | `latency` | latency percentiles among the metrics |
 //! | `serde` | [`CircuitBreakerConfig`] read and written, metrics and events written |
@@ -125,7 +130,11 @@ pub use self::{
 };
 #[cfg(feature = "http")]
 #[doc(inline)]
-pub use self::{classify::HttpClassifier, rejected::Rejected};
+pub use self::{
+    classify::{GrpcClassifier, HttpClassifier},
+    rejected::Rejected,
+    service::BodyConfig,
+};
 
 /// An error of any type, as Tower has it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

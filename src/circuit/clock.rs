@@ -67,6 +67,13 @@ pub(crate) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 
+/// The time that timers go by.
+#[cfg(feature = "http")]
+#[allow(clippy::disallowed_methods)] // this is the place where the time is read
+pub(crate) fn timer_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 /// Whole nanoseconds, at most `u64::MAX` (584 years).
 #[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {

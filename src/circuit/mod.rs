@@ -103,8 +103,6 @@ use std::{fmt, time::Duration};
 pub use self::clock::CoarseClock;
 #[cfg(feature = "quanta")]
 pub use self::clock::QuantaClock;
-#[cfg(feature = "http")]
-pub(crate) use self::clock::wall_clock;
 pub use self::{
     backoff::ResetBackoff,
     clock::{Clock, DefaultClock, ManualClock},
@@ -117,6 +115,11 @@ pub use self::{
     outcome::Outcome,
     permit::{Open, Permit},
     state::{CircuitState, TripReason},
+};
+#[cfg(feature = "http")]
+pub(crate) use self::{
+    clock::{timer_now, wall_clock},
+    permit::Ran,
 };
 pub(crate) use self::{machine::Lease, permit::Rejection, shared::Readiness, waiters::WaiterId};
 use self::{shared::Shared, sync::Arc};

@@ -104,18 +104,16 @@ impl Permit {
         self.finish(Outcome::FAILURE, Cause::TimedOut);
     }
 
-    /// The deadline of the call, and how long ago it was admitted, if the configuration has it
-    /// read that.
-    pub(crate) fn timeout(&self) -> Option<(Duration, Duration)> {
-        let circuit = self.circuit.as_ref()?;
-        let timeout = circuit.hot.timeout()?;
-        Some((timeout, self.elapsed(circuit)))
+    /// The deadline of the call.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.circuit.as_ref()?.hot.timeout()
     }
 
-    fn elapsed(&self, circuit: &Shared) -> Duration {
-        match self.ticket.started {
-            NEVER => Duration::ZERO,
-            started => Duration::from_nanos(circuit.now().saturating_sub(started)),
+    /// How long ago the call was admitted, if the configuration has it read that.
+    pub(crate) fn elapsed(&self) -> Duration {
+        match (&self.circuit, self.ticket.started) {
+            (None, _) | (_, NEVER) => Duration::ZERO,
+            (Some(circuit), started) => Duration::from_nanos(circuit.now().saturating_sub(started)),
         }
     }
 
@@ -130,9 +128,85 @@ impl Permit {
     #[cold]
     fn cancel(&mut self) {
         let Some(circuit) = &self.circuit else { return };
-        let ran = || nanos(self.elapsed(circuit));
-        let outcome = circuit.hot.cancelled(ran);
+        let outcome = circuit.hot.cancelled(|| nanos(self.elapsed()));
         self.finish(outcome, Cause::Cancelled);
+    }
+}
+
+/// How long a call took to be answered, though its answer goes on.
+#[cfg(feature = "http")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ran(u64);
+
+/// For answers that go on.
+#[cfg(feature = "http")]
+impl Permit {
+    /// Nothing to settle.
+    pub(crate) fn none() -> Self {
+        Self {
+            circuit: None,
+            ticket: Ticket::ENDED,
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::none())
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.circuit.is_none()
+    }
+
+    /// Has the call know when it began, whatever is recorded of it.
+    pub(crate) fn start_clock(&mut self) {
+        if let Some(circuit) = &self.circuit
+            && self.ticket.started == NEVER
+        {
+            self.ticket.started = circuit.now();
+        }
+    }
+
+    /// The answer is there, and what follows is not a part of how long the call took. A call that
+    /// is not slow by now will not be; one that is slow is watched on, so that it counts as such.
+    pub(crate) fn answered(&mut self) -> Option<Ran> {
+        let circuit = self.circuit.as_ref()?;
+        if !self.ticket.word.is_timed() {
+            return None; // Nobody will ask.
+        }
+        let ran = circuit.now().saturating_sub(self.ticket.started);
+        if !circuit.hot.is_slow(ran) {
+            self.ticket.word = circuit.unwatch(self.ticket);
+        }
+        Some(Ran(ran))
+    }
+
+    /// From here on the call counts as one that took so long.
+    pub(crate) fn took(&mut self, ran: Ran) {
+        if let Some(circuit) = &self.circuit {
+            self.ticket.word = circuit.unwatch(self.ticket);
+            self.ticket.started = circuit.now().saturating_sub(ran.0);
+        }
+    }
+
+    /// The call was dropped, after it was answered.
+    pub(crate) fn cancel_answered(&mut self, ran: Option<Ran>) {
+        let Some(circuit) = &self.circuit else { return };
+        let outcome = circuit.hot.cancelled(|| nanos(self.elapsed()));
+        if let Some(ran) = ran {
+            self.took(ran);
+        }
+        self.finish(outcome, Cause::Cancelled);
+    }
+
+    /// A probe has shown a sign of life, and the next is due within so long: its half-open turn
+    /// doesn't end before that.
+    pub(crate) fn keep_turn(&self, due: Duration) {
+        if let Some(circuit) = &self.circuit
+            && self.ticket.word.state() == CircuitState::HalfOpen
+        {
+            let word = self.ticket.word;
+            circuit.with(|machine, _, now| machine.keep_turn(now, word, nanos(due)));
+        }
     }
 }
 

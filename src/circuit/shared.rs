@@ -284,6 +284,19 @@ impl Shared {
         });
     }
 
+    /// Has a call no longer watched. The word that it returns is of no shape, so that the call settles
+    /// as one from before a reconfiguration does.
+    #[cfg(feature = "http")]
+    #[cold]
+    pub(super) fn unwatch(&self, ticket: Ticket) -> Word {
+        let word = ticket.word;
+        if !word.is_watched() || !word.is_recorded() {
+            return word;
+        }
+        self.hot.running.leave(word.cohort(), ticket.started);
+        word.unwatched()
+    }
+
     #[cold]
     fn turn(&self, now: u64) {
         self.lock().turn(&self.hot, now);

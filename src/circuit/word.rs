@@ -153,6 +153,12 @@ impl Word {
         self.has(Shape::WATCHING)
     }
 
+    /// The same, with nobody watching.
+    #[cfg(feature = "http")]
+    pub(super) fn unwatched(self) -> Self {
+        Self(self.0 & !(Shape::WATCHING << SHAPE_SHIFT))
+    }
+
     /// When a call ended is to be known.
     #[inline]
     pub(super) fn is_timed_at_its_end(self) -> bool {

@@ -20,12 +20,24 @@ use std::convert::Infallible;
 use crate::circuit::Outcome;
 
 #[cfg(feature = "http")]
-mod http;
-
+mod end;
 #[cfg(feature = "http")]
-pub use self::http::HttpClassifier;
+pub(crate) mod grpc;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "tower-http")]
+mod tower_http;
+
 #[cfg(feature = "models")]
 pub(crate) use self::http::retry_after;
+#[cfg(feature = "tower-http")]
+pub use self::tower_http::{TowerHttp, TowerHttpAtEnd};
+#[cfg(feature = "http")]
+pub use self::{
+    end::ClassifyEnd,
+    grpc::{GrpcAtEnd, GrpcClassifier},
+    http::HttpClassifier,
+};
 
 /// Decides what a finished call says about its dependency.
 ///
@@ -43,8 +55,8 @@ pub trait Classify<Res, E> {
 pub enum Classified<T = Infallible> {
     /// The outcome is known.
     Done(Outcome),
-    /// The end of the response's body decides. Where nobody watches the body, the head was well,
-    /// and the call counts as a success.
+    /// The end of the response's body decides, by way of a `ClassifyEnd`. Where nobody watches the
+    /// body, the head was well, and the call counts as a success.
     AtEnd(T),
 }
 

@@ -66,17 +66,40 @@ impl<E: Into<BoxError>> From<Error<E>> for BoxError {
     }
 }
 
-/// A call missed its deadline.
+/// A call missed one of its deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeout {
-    /// The deadline, counted from the call.
+    /// How long the call had for it.
     pub after: Duration,
+    /// Which of the deadlines it was.
+    pub deadline: Deadline,
+}
+
+/// The deadlines that a call can miss. All but the first are those of a
+/// [`BodyConfig`](super::BodyConfig).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Deadline {
+    /// The circuit's `timeout`: from the call to its response.
+    Response,
+    /// From the head of the response to the first that there is of its body.
+    FirstByte,
+    /// From one piece of the body to the next.
+    Idle,
+    /// From the call to the end of the body.
+    Total,
 }
 
 impl fmt::Display for Timeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no answer within {:?}", self.after)
+        let after = self.after;
+        match self.deadline {
+            Deadline::Response => write!(f, "no answer within {after:?}"),
+            Deadline::FirstByte => write!(f, "nothing of the body within {after:?}"),
+            Deadline::Idle => write!(f, "nothing more of the body for {after:?}"),
+            Deadline::Total => write!(f, "not at its end within {after:?}"),
+        }
     }
 }
 

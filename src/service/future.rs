@@ -2,15 +2,18 @@
 
 use std::{
     fmt,
-    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 
-use super::{error::Timeout, reply::Mode};
+use super::{
+    error::{Deadline, Timeout},
+    mode::Mode,
+};
 use crate::{
     circuit::{Outcome, Permit, Rejection},
     classify::Classify,
@@ -32,32 +35,37 @@ pin_project! {
         deadline: Option<Sleep>,
         permit: Permit,
         classify: C,
-        mode: PhantomData<fn() -> M>,
+        mode: M,
     }
 }
 
 impl<F, C, M> ResponseFuture<F, C, M> {
     /// Makes the call that `permit` is for.
     #[inline]
-    pub(super) fn call(inner: impl FnOnce() -> F, mut permit: Permit, classify: C) -> Self {
+    pub(super) fn call(
+        inner: impl FnOnce() -> F,
+        mut permit: Permit,
+        classify: C,
+        mode: M,
+    ) -> Self {
         let guard = FailOnUnwind(&mut permit);
         let inner = inner();
         guard.disarm();
-        Self::new(Some(inner), permit, classify)
+        Self::new(Some(inner), permit, classify, mode)
     }
 
-    pub(super) fn rejected(rejection: Rejection, classify: C) -> Self {
-        Self::new(None, Permit::rejected(rejection), classify)
+    pub(super) fn rejected(rejection: Rejection, classify: C, mode: M) -> Self {
+        Self::new(None, Permit::rejected(rejection), classify, mode)
     }
 
     #[inline]
-    fn new(inner: Option<F>, permit: Permit, classify: C) -> Self {
+    fn new(inner: Option<F>, permit: Permit, classify: C, mode: M) -> Self {
         Self {
             inner,
             deadline: None,
             permit,
             classify,
-            mode: PhantomData,
+            mode,
         }
     }
 }
@@ -66,9 +74,9 @@ impl<F, C, M, Res, E> Future for ResponseFuture<F, C, M>
 where
     F: Future<Output = Result<Res, E>>,
     C: Classify<Res, E>,
-    M: Mode<Res, E>,
+    M: Mode<Res, E, C::AtEnd>,
 {
-    type Output = Result<Res, M::Error>;
+    type Output = Result<M::Response, M::Error>;
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -84,33 +92,48 @@ where
         guard.disarm();
         // The inner future comes before the deadline: an answer that is there is not thrown away.
         let Poll::Ready(result) = polled else {
-            let timeout = ready!(poll_deadline(this.deadline, this.permit, cx));
+            let total = this.mode.total_timeout();
+            let timeout = ready!(poll_deadline(this.deadline, this.permit, total, cx));
             this.inner.set(None);
             this.permit.end_late();
             return Poll::Ready(M::timeout(timeout));
         };
         this.inner.set(None);
-        let outcome = this.classify.classify(result.as_ref()).outcome();
-        this.permit.end(outcome);
-        Poll::Ready(result.map_err(M::inner))
+        let judged = this.classify.classify(result.as_ref());
+        Poll::Ready(match result {
+            Ok(response) => Ok(this.mode.settle(response, judged, this.permit)),
+            Err(error) => {
+                this.permit.end(judged.outcome());
+                Err(M::inner(error))
+            }
+        })
     }
 }
 
 fn poll_deadline(
-    mut deadline: Pin<&mut Option<Sleep>>,
+    mut timer: Pin<&mut Option<Sleep>>,
     permit: &Permit,
+    total: Option<Duration>,
     cx: &mut Context<'_>,
 ) -> Poll<Timeout> {
-    let Some((after, elapsed)) = permit.timeout() else {
+    let deadlines = [
+        (permit.timeout(), Deadline::Response),
+        (total, Deadline::Total),
+    ];
+    let timeouts = deadlines.into_iter().filter_map(|(after, deadline)| {
+        let after = after?;
+        Some(Timeout { after, deadline })
+    });
+    let Some(timeout) = timeouts.min_by_key(|timeout| timeout.after) else {
         return Poll::Pending;
     };
-    if deadline.is_none() {
-        deadline.set(Some(sleep(after.saturating_sub(elapsed))));
+    if timer.is_none() {
+        timer.set(Some(sleep(timeout.after.saturating_sub(permit.elapsed()))));
     }
-    if let Some(deadline) = deadline.as_pin_mut() {
-        ready!(deadline.poll(cx));
+    if let Some(timer) = timer.as_pin_mut() {
+        ready!(timer.poll(cx));
     }
-    Poll::Ready(Timeout { after })
+    Poll::Ready(timeout)
 }
 
 /// Settles the call as a failure unless it is disarmed, which a panic of the inner future skips.
@@ -118,10 +141,10 @@ fn poll_deadline(
 ///
 /// Asking in `drop` whether the thread panics would also blame the dependency for a panic of its
 /// caller's.
-struct FailOnUnwind<'a>(&'a mut Permit);
+pub(super) struct FailOnUnwind<'a>(pub(super) &'a mut Permit);
 
 impl FailOnUnwind<'_> {
-    fn disarm(self) {
+    pub(super) fn disarm(self) {
         std::mem::forget(self);
     }
 }

@@ -1,13 +1,18 @@
 //! [`CircuitBreakerLayer`].
 
-use std::marker::PhantomData;
-
 use tower_layer::Layer;
 
 use super::{
     CircuitBreaker,
-    reply::{FailFast, Wait},
+    mode::{FailFast, Wait},
 };
+#[cfg(feature = "http")]
+use super::{
+    body::{BodyConfig, SettleAtEnd, WithoutBody},
+    reply::{GrpcReply, HttpReply},
+};
+#[cfg(feature = "http")]
+use crate::classify::{GrpcClassifier, HttpClassifier};
 use crate::{
     circuit::{Circuit, CircuitBreakerConfig},
     classify::ErrorsAsFailures,
@@ -30,11 +35,11 @@ use crate::{
 ///
 /// assert!(circuit.is_available());
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CircuitBreakerLayer<C = ErrorsAsFailures, M = Wait> {
     circuit: Circuit,
     classify: C,
-    mode: PhantomData<fn() -> M>,
+    mode: M,
 }
 
 impl CircuitBreakerLayer {
@@ -48,7 +53,7 @@ impl CircuitBreakerLayer {
         Self {
             circuit,
             classify: ErrorsAsFailures,
-            mode: PhantomData,
+            mode: Wait,
         }
     }
 }
@@ -64,53 +69,68 @@ impl<C, M> CircuitBreakerLayer<C, M> {
         CircuitBreakerLayer {
             circuit: self.circuit,
             classify,
-            mode: PhantomData,
+            mode: self.mode,
         }
     }
 
-    /// Rejects calls with [`Error::Open`](crate::Error::Open) while the circuit is open, instead
-    /// of being pending.
-    pub fn fail_fast(self) -> CircuitBreakerLayer<C, FailFast> {
-        self.mode()
-    }
-
-    fn mode<N>(self) -> CircuitBreakerLayer<C, N> {
+    fn mode<N>(self, mode: N) -> CircuitBreakerLayer<C, N> {
         CircuitBreakerLayer {
             circuit: self.circuit,
             classify: self.classify,
-            mode: PhantomData,
+            mode,
         }
+    }
+}
+
+impl<C> CircuitBreakerLayer<C> {
+    /// Rejects calls with [`Error::Open`](crate::Error::Open) while the circuit is open, instead
+    /// of being pending.
+    pub fn fail_fast(self) -> CircuitBreakerLayer<C, FailFast> {
+        self.mode(FailFast)
     }
 }
 
 #[cfg(feature = "http")]
-impl<M> CircuitBreakerLayer<ErrorsAsFailures, M> {
+impl CircuitBreakerLayer {
     /// Answers calls with `503` and `Retry-After` while the circuit is open, and with `504` when
-    /// they miss their deadline; see [`HttpReply`](crate::service::HttpReply).
+    /// they miss their deadline; see [`HttpReply`].
     ///
-    /// Responses are judged by [`HttpClassifier`](crate::HttpClassifier), unless
-    /// [`classify`](Self::classify) is called *after* this.
-    pub fn http(
-        self,
-    ) -> CircuitBreakerLayer<crate::classify::HttpClassifier, super::reply::HttpReply> {
-        self.classify(crate::classify::HttpClassifier).mode()
+    /// Responses are judged by [`HttpClassifier`], unless [`classify`](Self::classify) is called
+    /// *after* this.
+    pub fn http(self) -> CircuitBreakerLayer<HttpClassifier, HttpReply> {
+        self.classify(HttpClassifier).mode(HttpReply)
+    }
+
+    /// Answers calls with `grpc-status: 14` and the wait in `grpc-retry-pushback-ms` while the
+    /// circuit is open, and with `grpc-status: 4` when they miss their deadline; see
+    /// [`GrpcReply`].
+    ///
+    /// Responses are judged by [`GrpcClassifier`], unless [`classify`](Self::classify) is called
+    /// *after* this; and because gRPC tells how a call went when it is over, calls are settled at
+    /// the end of their bodies. [`body`](Self::body) sets deadlines for that.
+    pub fn grpc(self) -> CircuitBreakerLayer<GrpcClassifier, SettleAtEnd<GrpcReply>> {
+        let mode = SettleAtEnd::new(BodyConfig::new());
+        self.classify(GrpcClassifier).mode(mode)
     }
 }
 
-impl<C: Clone, M> Clone for CircuitBreakerLayer<C, M> {
-    fn clone(&self) -> Self {
-        Self {
-            circuit: self.circuit.clone(),
-            classify: self.classify.clone(),
-            mode: PhantomData,
-        }
+#[cfg(feature = "http")]
+impl<C, M: WithoutBody> CircuitBreakerLayer<C, M> {
+    /// Settles the calls of HTTP services when the *body* of their response has ended, and sets its
+    /// deadlines. To be called after the mode has been chosen; see [`SettleAtEnd`].
+    ///
+    /// The responses become `Response<`[`SettledBody`](super::SettledBody)`<B>>`. Without this, a
+    /// call is settled at the head of its response: then a stream that breaks is still a success.
+    pub fn body(self, config: BodyConfig) -> CircuitBreakerLayer<C, SettleAtEnd<M::Mode>> {
+        self.mode(SettleAtEnd::new(config))
     }
 }
 
-impl<S, C: Clone, M> Layer<S> for CircuitBreakerLayer<C, M> {
+impl<S, C: Clone, M: Clone> Layer<S> for CircuitBreakerLayer<C, M> {
     type Service = CircuitBreaker<S, C, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CircuitBreaker::new(inner, self.circuit.clone(), self.classify.clone())
+        let classify = self.classify.clone();
+        CircuitBreaker::new(inner, self.circuit.clone(), classify, self.mode.clone())
     }
 }

@@ -17,6 +17,7 @@
 //! | [`CircuitBreakerLayer::new(cfg)`](CircuitBreakerLayer::new) | `poll_ready` is pending, and woken when a probe may go or somebody changes the circuit | `Balance`, `Buffer`, `LoadShed`, `Fallback`: whoever steers by readiness |
 //! | [`.fail_fast()`](CircuitBreakerLayer::fail_fast) | `call` returns [`Error::Open`] at once | clients, servers |
 //! | [`.http()`](CircuitBreakerLayer::http) | `call` answers `503` with `Retry-After` at once; `504` on a timeout | axum and other HTTP servers |
+//! | [`.grpc()`](CircuitBreakerLayer::grpc) | `call` answers `grpc-status: 14` with `grpc-retry-pushback-ms` at once; `4` on a timeout | tonic, on either side |
 //!
 //! It is never an error of `poll_ready`: that is final by Tower's contract, so `Buffer` would stay
 //! dead after the dependency has recovered, and `Balance` would lose the endpoint. A server waits
@@ -31,29 +32,42 @@
 //! became ready only because its call would be rejected does reject it, even if the circuit has
 //! closed meanwhile: its inner service was not polled, so it must not be called. Clones start with
 //! no readiness.
+//!
+//! # When a call is settled
+//!
+//! When its response is there; an HTTP response with its head. That says little about a stream of
+//! events, a long download or a gRPC call, so [`.body()`](CircuitBreakerLayer::body) has calls in
+//! any of the modes settle at the end of the body, and sets deadlines for it; [`SettleAtEnd`] tells
+//! what counts as what. `.grpc()` does so by itself. Whoever doesn't ask for it pays nothing for it.
 
+#[cfg(feature = "http")]
+mod body;
 mod error;
 mod future;
 mod layer;
+mod mode;
+#[cfg(feature = "http")]
 mod reply;
 mod reservation;
 
 use std::{
     fmt,
-    marker::PhantomData,
     task::{Context, Poll, ready},
 };
 
 use tower_service::Service;
 
-#[cfg(feature = "http")]
-pub use self::reply::HttpReply;
 use self::reservation::Reservation;
+#[cfg(feature = "http")]
 pub use self::{
-    error::{Error, Timeout},
+    body::{BodyConfig, SettleAtEnd, SettledBody, WithoutBody},
+    reply::{GrpcReply, HttpReply},
+};
+pub use self::{
+    error::{Deadline, Error, Timeout},
     future::ResponseFuture,
     layer::CircuitBreakerLayer,
-    reply::{FailFast, Mode, Wait},
+    mode::{FailFast, Mode, Wait},
 };
 use crate::{
     circuit::{Circuit, Rejection},
@@ -79,7 +93,7 @@ pub struct CircuitBreaker<S, C = ErrorsAsFailures, M = Wait> {
     /// What the call will be told, if it will be rejected.
     rejection: Option<Rejection>,
     classify: C,
-    mode: PhantomData<fn() -> M>,
+    mode: M,
 }
 
 /// What this instance last answered in `poll_ready`.
@@ -94,14 +108,14 @@ enum Readiness {
 }
 
 impl<S, C, M> CircuitBreaker<S, C, M> {
-    fn new(inner: S, circuit: Circuit, classify: C) -> Self {
+    fn new(inner: S, circuit: Circuit, classify: C, mode: M) -> Self {
         Self {
             inner,
             reservation: Reservation::new(circuit),
             readiness: Readiness::None,
             rejection: None,
             classify,
-            mode: PhantomData,
+            mode,
         }
     }
 
@@ -130,9 +144,9 @@ impl<S, C, M, Req> Service<Req> for CircuitBreaker<S, C, M>
 where
     S: Service<Req>,
     C: Classify<S::Response, S::Error> + Clone,
-    M: Mode<S::Response, S::Error>,
+    M: Mode<S::Response, S::Error, C::AtEnd>,
 {
-    type Response = S::Response;
+    type Response = M::Response;
     type Error = M::Error;
     type Future = ResponseFuture<S::Future, C, M>;
 
@@ -161,23 +175,26 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let classify = self.classify.clone();
+        let (classify, mode) = (self.classify.clone(), self.mode.clone());
         let readiness = std::mem::replace(&mut self.readiness, Readiness::None);
         if readiness == Readiness::Rejected
             && let Some(rejection) = self.rejection.take()
         {
             self.circuit().count_rejection();
-            return ResponseFuture::rejected(rejection, classify);
+            return ResponseFuture::rejected(rejection, classify, mode);
         }
         // Asked again, because the circuit may have opened since `poll_ready`.
         match self.reservation.spend() {
-            Ok(permit) => ResponseFuture::call(|| self.inner.call(request), permit, classify),
-            Err(rejection) => ResponseFuture::rejected(rejection, classify),
+            Ok(mut permit) => {
+                mode.begin(&mut permit);
+                ResponseFuture::call(|| self.inner.call(request), permit, classify, mode)
+            }
+            Err(rejection) => ResponseFuture::rejected(rejection, classify, mode),
         }
     }
 }
 
-impl<S: Clone, C: Clone, M> Clone for CircuitBreaker<S, C, M> {
+impl<S: Clone, C: Clone, M: Clone> Clone for CircuitBreaker<S, C, M> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
@@ -186,7 +203,7 @@ impl<S: Clone, C: Clone, M> Clone for CircuitBreaker<S, C, M> {
             readiness: Readiness::None,
             rejection: None,
             classify: self.classify.clone(),
-            mode: PhantomData,
+            mode: self.mode.clone(),
         }
     }
 }
@@ -229,8 +246,8 @@ impl Circuit {
         F: Future<Output = Result<T, E>>,
     {
         match self.acquire(&mut None) {
-            Ok(permit) => ResponseFuture::call(|| future, permit, ErrorsAsFailures),
-            Err(rejection) => ResponseFuture::rejected(rejection, ErrorsAsFailures),
+            Ok(permit) => ResponseFuture::call(|| future, permit, ErrorsAsFailures, FailFast),
+            Err(rejection) => ResponseFuture::rejected(rejection, ErrorsAsFailures, FailFast),
         }
     }
 }

@@ -1,111 +1,136 @@
-//! What becomes of rejections: the modes of [`CircuitBreaker`](super::CircuitBreaker).
+//! Rejections as responses: `.http()` and `.grpc()`.
 
-use super::error::{Error, Timeout};
-use crate::circuit::Open;
+use std::time::Duration;
 
-/// How a service shows that its circuit is open. The modes are [`Wait`], [`FailFast`] and, with
-/// the `http` feature, [`HttpReply`].
-pub trait Mode<Res, E>: sealed::Sealed {
-    /// The error of the service.
-    type Error;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-    /// Whether `poll_ready` is pending while calls would be rejected.
-    const WAITS: bool;
+use super::{
+    error::Timeout,
+    mode::{Mode, sealed},
+};
+use crate::{
+    circuit::{Open, Permit},
+    classify::{Classified, grpc},
+    rejected::Rejected,
+};
 
-    /// The inner service's own error.
-    fn inner(error: E) -> Self::Error;
-    /// The answer to a call that was rejected.
-    fn open(open: Open) -> Result<Res, Self::Error>;
-    /// The answer to a call that missed its deadline.
-    fn timeout(timeout: Timeout) -> Result<Res, Self::Error>;
+/// Calls are answered at once while the circuit is open: `503 Service Unavailable` with
+/// `Retry-After`, and `504 Gateway Timeout` where the inner service missed its deadline. The
+/// bodies are empty, and the extensions of the `503` hold [`Rejected`].
+#[derive(Debug, Default, Clone, Copy)]
+pub struct HttpReply;
+
+/// Calls are answered at once while the circuit is open: `grpc-status: 14` (unavailable) with the
+/// wait in `grpc-retry-pushback-ms`, and `grpc-status: 4` (deadline exceeded) where the inner
+/// service missed its deadline. The responses consist of a head alone, which is what gRPC calls
+/// *trailers-only*, and the extensions of the first hold [`Rejected`].
+#[derive(Debug, Default, Clone, Copy)]
+pub struct GrpcReply;
+
+impl sealed::Sealed for HttpReply {}
+impl sealed::Sealed for GrpcReply {}
+
+/// A response whose body is empty.
+trait Reply {
+    fn open<B: Default>(open: Open) -> Response<B>;
+    fn timeout<B: Default>(timeout: Timeout) -> Response<B>;
 }
 
-mod sealed {
-    #[allow(unnameable_types)] // that is its purpose
-    pub trait Sealed {}
+impl Reply for HttpReply {
+    fn open<B: Default>(open: Open) -> Response<B> {
+        let mut response = rejected(open);
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(wait) = open.retry_after {
+            let seconds = HeaderValue::from(round_up(wait, 1_000_000_000));
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+
+    fn timeout<B: Default>(_: Timeout) -> Response<B> {
+        let mut response = Response::new(B::default());
+        *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+        response
+    }
 }
 
-/// `poll_ready` is pending while the circuit is open: for whoever steers by readiness.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Wait;
+impl Reply for GrpcReply {
+    fn open<B: Default>(open: Open) -> Response<B> {
+        let mut response = rejected(open);
+        let headers = response.headers_mut();
+        put_status(headers, grpc::UNAVAILABLE, &open.to_string());
+        if let Some(wait) = open.retry_after {
+            // The header is read as a signed 32-bit number.
+            let millis = round_up(wait, 1_000_000).min(i32::MAX as u64);
+            headers.insert(grpc::RETRY_PUSHBACK, HeaderValue::from(millis));
+        }
+        response
+    }
 
-/// Calls fail at once while the circuit is open.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct FailFast;
+    fn timeout<B: Default>(timeout: Timeout) -> Response<B> {
+        let mut response = Response::new(B::default());
+        let headers = response.headers_mut();
+        put_status(headers, grpc::DEADLINE_EXCEEDED, &timeout.to_string());
+        response
+    }
+}
 
-impl sealed::Sealed for Wait {}
-impl sealed::Sealed for FailFast {}
+fn rejected<B: Default>(open: Open) -> Response<B> {
+    let mut response = Response::new(B::default());
+    response.extensions_mut().insert(Rejected {
+        retry_after: open.retry_after,
+    });
+    response
+}
 
-/// Both tell by the error; they differ in `poll_ready` alone.
-macro_rules! tell_by_error {
-    ($mode:ty, waits: $waits:literal) => {
-        impl<Res, E> Mode<Res, E> for $mode {
-            type Error = Error<E>;
-            const WAITS: bool = $waits;
+/// In whole units, so that who comes back then does not come too early.
+fn round_up(wait: Duration, nanos_per_unit: u128) -> u64 {
+    let units = wait.as_nanos().div_ceil(nanos_per_unit);
+    u64::try_from(units).unwrap_or(u64::MAX)
+}
 
-            fn inner(error: E) -> Error<E> {
-                Error::Inner(error)
+fn put_status(headers: &mut HeaderMap, code: u8, message: &str) {
+    let grpc = HeaderValue::from_static("application/grpc");
+    headers.insert(header::CONTENT_TYPE, grpc);
+    headers.insert(grpc::STATUS, HeaderValue::from(u16::from(code)));
+    if let Ok(message) = HeaderValue::try_from(grpc::encode(message)) {
+        headers.insert(grpc::MESSAGE, message);
+    }
+}
+
+/// Both differ in what they answer.
+macro_rules! tell_by_response {
+    ($mode:ty) => {
+        impl<B: Default, E, A> Mode<Response<B>, E, A> for $mode {
+            type Response = Response<B>;
+            type Error = E;
+            const WAITS: bool = false;
+
+            fn inner(error: E) -> E {
+                error
             }
 
-            fn open(open: Open) -> Result<Res, Error<E>> {
-                Err(Error::Open(open))
+            fn open(open: Open) -> Result<Response<B>, E> {
+                Ok(<Self as Reply>::open(open))
             }
 
-            fn timeout(timeout: Timeout) -> Result<Res, Error<E>> {
-                Err(Error::Timeout(timeout))
+            fn timeout(timeout: Timeout) -> Result<Response<B>, E> {
+                Ok(<Self as Reply>::timeout(timeout))
+            }
+
+            #[inline]
+            fn settle(
+                &self,
+                response: Response<B>,
+                judged: Classified<A>,
+                permit: &mut Permit,
+            ) -> Response<B> {
+                permit.end(judged.outcome());
+                response
             }
         }
     };
 }
 
-tell_by_error!(Wait, waits: true);
-tell_by_error!(FailFast, waits: false);
-
-#[cfg(feature = "http")]
-pub use self::http_reply::HttpReply;
-
-#[cfg(feature = "http")]
-mod http_reply {
-    use http::{HeaderValue, Response, StatusCode, header};
-
-    use super::{Mode, Open, Timeout, sealed};
-    use crate::rejected::Rejected;
-
-    /// Calls are answered at once while the circuit is open: `503 Service Unavailable` with
-    /// `Retry-After`, and `504 Gateway Timeout` where the inner service missed its deadline. The
-    /// bodies are empty, and the extensions of the `503` hold [`Rejected`].
-    #[derive(Debug, Default, Clone, Copy)]
-    pub struct HttpReply;
-
-    impl sealed::Sealed for HttpReply {}
-
-    impl<B: Default, E> Mode<Response<B>, E> for HttpReply {
-        type Error = E;
-        const WAITS: bool = false;
-
-        fn inner(error: E) -> E {
-            error
-        }
-
-        fn open(open: Open) -> Result<Response<B>, E> {
-            let mut response = Response::new(B::default());
-            *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            if let Some(wait) = open.retry_after {
-                // Whole seconds, rounded up: who comes back then must not come too early.
-                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-                let seconds = HeaderValue::from(seconds);
-                response.headers_mut().insert(header::RETRY_AFTER, seconds);
-            }
-            response.extensions_mut().insert(Rejected {
-                retry_after: open.retry_after,
-            });
-            Ok(response)
-        }
-
-        fn timeout(_: Timeout) -> Result<Response<B>, E> {
-            let mut response = Response::new(B::default());
-            *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
-            Ok(response)
-        }
-    }
-}
+tell_by_response!(HttpReply);
+tell_by_response!(GrpcReply);

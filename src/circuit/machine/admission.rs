@@ -137,6 +137,18 @@ impl Machine {
         }
     }
 
+    /// A probe of the half-open turn `word` will show another sign of life within so long. A turn that
+    /// has ended by now is not prolonged.
+    #[cfg(feature = "http")]
+    pub(in crate::circuit) fn keep_turn(&mut self, now: u64, word: Word, due: u64) {
+        if let Phase::HalfOpen(turn) = &mut self.phase
+            && self.generation == word.generation()
+            && now < turn.ends
+        {
+            turn.ends = turn.ends.max(now.saturating_add(due));
+        }
+    }
+
     /// Whether a call would be admitted now. It changes nothing.
     pub(in crate::circuit) fn is_available(&self, now: u64) -> bool {
         match &self.phase {

@@ -1,0 +1,260 @@
+//! The body that settles its call at its end.
+//!
+//! A response whose head is well can still fail: a stream of events breaks, a download stalls, a
+//! gRPC call tells its status in its trailers. With [`CircuitBreakerLayer::body`] the call is
+//! settled when its body has ended.
+//!
+//! It differs from tower-http's `TimeoutBody` in that it knows the first byte from a pause and from
+//! the whole, and in that the dependency is blamed only for what it had a chance to do: the time
+//! during which nobody asks the body for more is not counted as silence.
+//!
+//! [`CircuitBreakerLayer::body`]: crate::CircuitBreakerLayer::body
+
+mod config;
+mod deadlines;
+mod ending;
+
+use std::{
+    convert::Infallible,
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
+
+pub use self::config::BodyConfig;
+use self::{deadlines::Deadlines, ending::Ending};
+use super::{
+    error::{Error, Timeout},
+    future::FailOnUnwind,
+    mode::{FailFast, Mode, Wait, sealed},
+    reply::{GrpcReply, HttpReply},
+};
+use crate::{
+    circuit::{Open, Outcome, Permit},
+    classify::{Classified, ClassifyEnd},
+};
+
+/// One of the other modes, with HTTP responses that settle at the end of their bodies.
+///
+/// A response that is a failure by its head is settled there. Otherwise the call is settled
+///
+/// - when the body ends: a success, unless the classifier judges the end (by its trailers, say);
+/// - when the body fails or panics, or misses a deadline of [`BodyConfig`]: a failure;
+/// - when the body is dropped half-way: as [`OnCancel`](crate::OnCancel) says. Bodies that have
+///   been read to their last byte are not half-way, also where nobody has asked for more; nor is a
+///   body that nobody ever asked for anything (as with `HEAD`), unless the classifier needs its end.
+#[derive(Debug, Clone)]
+pub struct SettleAtEnd<M> {
+    /// `None` if there are no deadlines, so that it costs nothing to clone.
+    config: Option<Arc<BodyConfig>>,
+    mode: PhantomData<fn() -> M>,
+}
+
+impl<M> SettleAtEnd<M> {
+    pub(super) fn new(config: BodyConfig) -> Self {
+        Self {
+            config: (config != BodyConfig::default()).then(|| Arc::new(config)),
+            mode: PhantomData,
+        }
+    }
+}
+
+impl<M> sealed::Sealed for SettleAtEnd<M> {}
+
+/// A mode, without what it may say about bodies.
+pub trait WithoutBody: sealed::Sealed {
+    /// One of [`Wait`], [`FailFast`], [`HttpReply`] and [`GrpcReply`].
+    type Mode;
+}
+
+macro_rules! without_body {
+    ($($mode:ty),*) => {$(
+        impl WithoutBody for $mode {
+            type Mode = $mode;
+        }
+    )*};
+}
+
+without_body!(Wait, FailFast, HttpReply, GrpcReply);
+
+impl<M> WithoutBody for SettleAtEnd<M> {
+    type Mode = M;
+}
+
+impl<M, B, E, A> Mode<Response<B>, E, A> for SettleAtEnd<M>
+where
+    M: Mode<Response<SettledBody<B, A>>, E, A, Response = Response<SettledBody<B, A>>>,
+    B: Body,
+    A: ClassifyEnd<B::Error>,
+{
+    type Response = Response<SettledBody<B, A>>;
+    type Error = M::Error;
+    const WAITS: bool = M::WAITS;
+
+    fn inner(error: E) -> Self::Error {
+        M::inner(error)
+    }
+
+    fn open(open: Open) -> Result<Self::Response, Self::Error> {
+        M::open(open)
+    }
+
+    fn timeout(timeout: Timeout) -> Result<Self::Response, Self::Error> {
+        M::timeout(timeout)
+    }
+
+    fn begin(&self, permit: &mut Permit) {
+        if self.total_timeout().is_some() {
+            permit.start_clock();
+        }
+    }
+
+    fn total_timeout(&self) -> Option<Duration> {
+        self.config.as_ref()?.total_timeout
+    }
+
+    fn settle(
+        &self,
+        response: Response<B>,
+        judged: Classified<A>,
+        permit: &mut Permit,
+    ) -> Self::Response {
+        let (head, body) = response.into_parts();
+        let deadlines = Deadlines::new(self.config.clone(), permit);
+        let judge = match judged {
+            Classified::Done(Outcome::Success) => None,
+            Classified::AtEnd(judge) => Some(judge),
+            Classified::Done(outcome) => {
+                permit.end(outcome);
+                None
+            }
+        };
+        let includes_body = self
+            .config
+            .as_ref()
+            .is_some_and(|config| config.slow_by_end);
+        let mut ending = Ending::new(permit.take(), judge, includes_body, &head.headers);
+        ending.look(&body);
+        Response::from_parts(
+            head,
+            SettledBody {
+                inner: Some(body),
+                timer: None,
+                deadlines,
+                ending,
+            },
+        )
+    }
+}
+
+pin_project! {
+    /// The body of a response that settles its call when it ends; see [`SettleAtEnd`].
+    ///
+    /// Its frames, trailers and size are those of the inner body. Its errors are those of the inner
+    /// body and the [`Timeout`]s of a [`BodyConfig`].
+    ///
+    /// # Panics
+    ///
+    /// Deadlines need a Tokio runtime with its timer enabled, once the inner body is pending.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before its end, it settles the call as [`OnCancel`](crate::OnCancel) says.
+    pub struct SettledBody<B, A = Infallible> {
+        // None: an empty body, or one that has failed.
+        #[pin]
+        inner: Option<B>,
+        // Made when the inner body is first found pending, if there is a deadline.
+        #[pin]
+        timer: Option<Sleep>,
+        deadlines: Deadlines,
+        ending: Ending<A>,
+    }
+}
+
+/// An empty body, which settles nothing.
+impl<B, A> Default for SettledBody<B, A> {
+    fn default() -> Self {
+        Self {
+            inner: None,
+            timer: None,
+            deadlines: Deadlines::default(),
+            ending: Ending::default(),
+        }
+    }
+}
+
+impl<B, A> Body for SettledBody<B, A>
+where
+    B: Body,
+    A: ClassifyEnd<B::Error>,
+{
+    type Data = B::Data;
+    type Error = Error<B::Error>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, Self::Error>>> {
+        let mut this = self.project();
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let guard = FailOnUnwind(&mut this.ending.permit);
+        let polled = inner.as_mut().poll_frame(cx);
+        guard.disarm();
+        this.ending.begun = true;
+
+        // The inner body comes before the deadlines: data that is there is not thrown away.
+        let Poll::Ready(frame) = polled else {
+            let permit = &this.ending.permit;
+            let timeout = ready!(this.deadlines.poll(this.timer, permit, cx));
+            this.ending.time_out();
+            this.inner.set(None);
+            return Poll::Ready(Some(Err(Error::Timeout(timeout))));
+        };
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                this.deadlines.progress(&this.ending.permit);
+                this.ending.pass(&frame);
+                this.ending.look(&*inner);
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                this.ending.end(Err(&error));
+                this.inner.set(None);
+                Some(Err(Error::Inner(error)))
+            }
+            None => {
+                this.ending.end::<B::Error>(Ok(None));
+                None
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let inner = self.inner.as_ref();
+        inner.map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl<B: fmt::Debug, A> fmt::Debug for SettledBody<B, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettledBody")
+            .field("inner", &self.inner)
+            .field("permit", &self.ending.permit)
+            .finish_non_exhaustive()
+    }
+}
