@@ -7,6 +7,8 @@
 //! the rest to recover. After a while it is *half-open*: a few calls go through as probes, and
 //! close it or open it again.
 //!
+#![doc = include_str!("../assets/states.svg")]
+//!
 //! # Quick start
 //!
 //! ```
@@ -58,6 +60,7 @@
 //!
 //! # Where to go next
 //!
+//! - [`docs`]: how to put it together. Which mode, which order of layers, and the usual mistakes.
 //! - [`circuit`]: the state machine by itself, which works without Tower too. [`Circuit`] is the
 //!   handle for metrics, events and manual control.
 //! - [`service`]: the middleware, its readiness and its errors.
@@ -95,6 +98,7 @@
 
 pub mod circuit;
 pub mod classify;
+pub mod docs;
 #[cfg(feature = "fallback")]
 pub mod fallback;
 #[cfg(feature = "models")]
