@@ -135,19 +135,15 @@ impl Hot {
     }
 
     /// Counts a success that changes nothing: it is of the present generation and shape, nothing is
-    /// recorded of it but in a window of calls, and that holds none but good ones. (Whatever the run
-    /// was, it is over.) False if it is not like that.
+    /// recorded of it but in a window of calls, and that holds none but good ones; and there is no
+    /// run to be ended. False if it is not like that.
     #[inline]
     pub(super) fn succeed(&self, word: Word) -> bool {
-        if word.records_success() || (word.errors() == Kind::Calls && !self.errors.is_clean()) {
-            return false;
-        }
-        // Asked after the window: see `CountWindow::record`.
-        let is_current = self.word().carried() == word;
-        if is_current {
-            self.run.success(word.generation());
-        }
-        is_current
+        !word.records_success()
+            && (word.errors() != Kind::Calls || self.errors.is_clean())
+            // Asked after the window: see `CountWindow::record`. (Who ramps up goes the long way.)
+            && self.word() == word
+            && self.run.is_empty()
     }
 
     /// Counts how a call ended that was admitted in `word`, a state whose calls are recorded.

@@ -49,16 +49,17 @@ impl Permit {
         Self {
             circuit: None,
             ticket: Ticket {
-                word: rejection.word,
+                word: rejection.word.rejecting(),
                 started: rejection.wait,
             },
         }
     }
 
     /// What a call was told that was rejected, once.
+    #[cold]
     pub(crate) fn take_rejection(&mut self) -> Option<Open> {
         let ticket = std::mem::replace(&mut self.ticket, Ticket::ENDED);
-        let rejected = self.circuit.is_none() && ticket != Ticket::ENDED;
+        let rejected = self.circuit.is_none() && ticket.word.is_rejecting();
         rejected.then(|| {
             Open::from(Rejection {
                 word: ticket.word,
@@ -120,8 +121,7 @@ impl Permit {
     #[inline]
     fn finish(&mut self, outcome: Outcome, cause: Cause) {
         if let Some(circuit) = self.circuit.take() {
-            circuit.settle(self.ticket, Settlement { outcome, cause });
-            self.ticket = Ticket::ENDED;
+            Shared::settle(circuit, self.ticket, Settlement { outcome, cause });
         }
     }
 
@@ -213,7 +213,7 @@ impl Permit {
 impl Ticket {
     /// Of a call that is over.
     const ENDED: Self = Self {
-        word: Word(u64::MAX),
+        word: Word(0),
         started: NEVER,
     };
 }

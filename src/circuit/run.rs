@@ -36,6 +36,12 @@ impl Run {
         }
     }
 
+    /// Whether a success has nothing to end.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.word.load(Relaxed) & COUNT == 0
+    }
+
     /// A success ends the run.
     #[inline]
     pub(super) fn success(&self, generation: u64) {

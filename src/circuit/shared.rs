@@ -13,7 +13,7 @@ use super::{
     permit::{Rejection, Ticket},
     state::TripReason,
     sync::{
-        AtomicU64, Mutex, MutexGuard,
+        Arc, AtomicU64, Mutex, MutexGuard,
         Ordering::{Acquire, Relaxed},
     },
     tallies::Tallies,
@@ -60,17 +60,22 @@ impl Shared {
     #[inline]
     pub(super) fn admit(&self, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
         let word = self.hot.word();
-        let word = if word.admits_all() {
-            word
-        } else {
-            self.admit_slowly(word, lease)?
-        };
-        if word.is_bare() {
+        if word.admits_all_unseen() {
             return Ok(Ticket {
                 word,
                 started: NEVER,
             });
         }
+        self.admit_rest(word, lease)
+    }
+
+    #[inline(never)]
+    fn admit_rest(&self, word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
+        let word = if word.admits_all() {
+            word
+        } else {
+            self.admit_slowly(word, lease)?
+        };
         self.begin(word, lease)
     }
 
@@ -85,7 +90,6 @@ impl Shared {
     }
 
     /// Records what is to be known of a call that was admitted.
-    #[inline(never)]
     fn begin(&self, mut word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
         let mut started = NEVER;
         if word.is_timed() {
@@ -189,15 +193,20 @@ impl Shared {
     // ===== settlement =====
 
     #[inline]
-    pub(super) fn settle(&self, ticket: Ticket, settlement: Settlement) {
+    pub(super) fn settle(this: Arc<Self>, ticket: Ticket, settlement: Settlement) {
         let is_success = settlement.outcome == Outcome::Success;
-        if !(is_success && self.hot.succeed(ticket.word)) {
-            self.settle_fully(ticket, settlement);
+        if !(is_success && this.hot.succeed(ticket.word)) {
+            Self::settle_rest(this, ticket, settlement);
         }
     }
 
-    /// Out of line, and so once in a program instead of once in each kind of future.
+    /// Out of line, and so once in a program instead of once in each kind of future. It takes the
+    /// handle along, so that there is one place less to drop it.
     #[inline(never)]
+    fn settle_rest(this: Arc<Self>, ticket: Ticket, settlement: Settlement) {
+        this.settle_fully(ticket, settlement);
+    }
+
     fn settle_fully(&self, ticket: Ticket, settlement: Settlement) {
         let Settlement { outcome, cause } = settlement;
         self.hot.tallies.cause(cause);
@@ -309,7 +318,7 @@ impl Shared {
         match admitted {
             Some(word) => {
                 if let Ok(ticket) = self.begin(word, &mut None) {
-                    self.settle(ticket, Settlement::FAILURE);
+                    self.settle_fully(ticket, Settlement::FAILURE);
                 }
             }
             // A failure all the same, of no generation.

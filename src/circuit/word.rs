@@ -63,6 +63,17 @@ impl Word {
         Self(self.0 | RAMPING)
     }
 
+    /// What a call carries that was rejected. It shares its bit with *ramping*, which no call that
+    /// was admitted carries either.
+    #[inline]
+    pub(super) fn rejecting(self) -> Self {
+        self.ramping()
+    }
+
+    pub(super) fn is_rejecting(self) -> bool {
+        self.0 & RAMPING != 0
+    }
+
     /// What a call carries that is admitted now.
     #[inline]
     pub(super) fn carried(self) -> Self {
@@ -122,10 +133,11 @@ impl Word {
         self.0 & (shape << SHAPE_SHIFT) != 0
     }
 
-    /// Admission has nothing to do beyond reading this word.
+    /// [Admits all](Self::admits_all), and admission has nothing to do beyond reading this word.
     #[inline]
-    pub(super) fn is_bare(self) -> bool {
-        !self.has(Shape::COUNTING | Shape::TIMED | Shape::WATCHING)
+    pub(super) fn admits_all_unseen(self) -> bool {
+        let shape = Shape::COUNTING | Shape::TIMED | Shape::WATCHING;
+        self.0 & (CHANGING | RAMPING | STATE | (shape << SHAPE_SHIFT)) <= 1
     }
 
     /// Something has to be stored for a success in any case, or this is a state of its own.

@@ -78,7 +78,8 @@ where
 {
     type Output = Result<M::Response, M::Error>;
 
-    #[inline]
+    // Once in each kind of future, and small: the way of a call that is well, and calls to the rest.
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
@@ -110,6 +111,7 @@ where
     }
 }
 
+#[cold]
 fn poll_deadline(
     mut timer: Pin<&mut Option<Sleep>>,
     permit: &Permit,
