@@ -85,3 +85,56 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderValue, StatusCode};
+    use tower_http::classify::{GrpcErrorsAsFailures, ServerErrorsAsFailures};
+
+    use super::*;
+
+    fn response(status: StatusCode) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        response
+    }
+
+    /// How a gRPC response ends that begins well.
+    fn ends(end: Result<Option<&HeaderMap>, &&'static str>) -> Outcome {
+        let classifier = TowerHttp::new(GrpcErrorsAsFailures::new());
+        match classifier.classify(Ok::<_, &&'static str>(&response(StatusCode::OK))) {
+            Classified::AtEnd(judge) => judge.classify_end(end),
+            Classified::Done(outcome) => panic!("{outcome:?} too early"),
+        }
+    }
+
+    #[test]
+    fn t7_tower_http_judges_heads_and_errors() {
+        fn judge(result: Result<&Response<()>, &&'static str>) -> Outcome {
+            let classifier = TowerHttp::new(ServerErrorsAsFailures::new());
+            classifier.classify(result).outcome()
+        }
+        assert_eq!(
+            judge(Ok(&response(StatusCode::NOT_FOUND))),
+            Outcome::Success
+        );
+        assert_eq!(judge(Err(&"reset")), Outcome::FAILURE);
+        let mut asks = response(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(judge(Ok(&asks)), Outcome::FAILURE);
+        let seven = HeaderValue::from_static("7");
+        asks.headers_mut().insert(http::header::RETRY_AFTER, seven);
+        let retry_after = Some(Duration::from_secs(7));
+        assert_eq!(judge(Ok(&asks)), Outcome::Failure { retry_after });
+    }
+
+    #[test]
+    fn t7_tower_http_judges_ends() {
+        let trailers = |code| HeaderMap::from_iter([("grpc-status".parse().unwrap(), code)]);
+        let (well, ill) = (HeaderValue::from(0), HeaderValue::from(14));
+        assert_eq!(ends(Ok(Some(&trailers(well)))), Outcome::Success);
+        assert_eq!(ends(Ok(Some(&trailers(ill)))), Outcome::FAILURE);
+        assert_eq!(ends(Err(&"reset")), Outcome::FAILURE);
+    }
+}
