@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | a caller that handles errors | [`.fail_fast()`](crate::CircuitBreakerLayer::fail_fast) | [`Error::Open`](crate::Error::Open) at once, with the time to wait |
 //! | an HTTP server: axum, hyper | [`.http()`](crate::CircuitBreakerLayer::http) | `503` with `Retry-After` at once |
-//! | a gRPC server: tonic | `.grpc()` | status 14, unavailable, at once |
+//! | a gRPC server: tonic | [`.grpc()`](crate::CircuitBreakerLayer::grpc) | status 14, unavailable, at once |
 //! | `Balance` | [waiting](crate::CircuitBreakerLayer::new) | that endpoint isn't ready; the others get its share |
 //! | `Buffer` | waiting | requests queue, as many as the buffer holds |
 //! | `LoadShed` | waiting | `Overloaded` at once |
@@ -301,8 +301,9 @@
 //! one's own. A [classifier](crate::classify) makes them [`Ignored`](crate::Outcome::Ignored), and
 //! `5xx` responses, which are no errors to Tower, failures.
 //!
-//! **Success by the head.** A streamed response has answered `200` before it breaks. Without the
-//! layer's `.body()` the call has settled by then, and the time to the head is all that counts.
+//! **Success by the head.** A streamed response has answered `200` before it breaks. Unless
+//! the layer has its [`.body()`](crate::CircuitBreakerLayer::body) the call has settled by then, and
+//! the time to the head is all that counts. `.grpc()` brings it along.
 //!
 //! **No deadline at all.** The default [`timeout`](crate::CircuitBreakerConfigBuilder::timeout) of 45
 //! seconds suits slow remote services. With `None`, and no slow calls configured, calls that hang

@@ -16,11 +16,12 @@ use std::{
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt, buffer::Buffer};
 use tower_breaker::{
-    BoxError, CircuitBreakerConfig, CircuitBreakerLayer, CircuitState, Error, Fallback,
-    FallbackError, FallbackLayer, Open,
+    BoxError, CircuitBreaker, CircuitBreakerConfig, CircuitBreakerLayer, CircuitState, Error,
+    Fallback, FallbackError, FallbackLayer, Open,
     fallback::{
+        AnyError,
         AttemptOutcome::{self, Answered, Failed, Skipped},
-        Attempts, Unavailable,
+        Attempts, ByClone, Chain, Link, NoRecord, ResponseFuture, Unavailable,
     },
 };
 
@@ -418,6 +419,42 @@ fn f1_f7_a_call_boxes_nothing_and_needs_no_runtime() {
     assert_eq!(all, request, "the request's own counter is all there is");
 }
 
+#[test]
+fn f1_every_type_has_a_name() {
+    // So a chain can stand in a struct, and its future in another future, with no box.
+    type Breaker = CircuitBreaker<Dependency>;
+    type Links = Chain<Chain<Link<Breaker>, Link<Dependency>>, Link<Dependency>>;
+    struct Holds {
+        service: Fallback<Links>,
+        future: Option<ResponseFuture<Links, Req, AnyError, NoRecord, ByClone>>,
+    }
+    let dependency = Dependency::new("a");
+    let mut holds = Holds {
+        service: Fallback::new(breaker().layer(dependency.clone()))
+            .or(dependency.clone())
+            .or_degraded(dependency),
+        future: None,
+    };
+    holds.future = Some(holds.service.call(Req::default()));
+}
+
+#[test]
+fn f1_clone_send_and_sync_as_the_links_are() {
+    fn check<T: Clone + Send + Sync + std::fmt::Debug>() {}
+    fn send<T: Send + Sync>() {}
+    type Links = Chain<Link<CircuitBreaker<Dependency>>, Link<Dependency>>;
+    check::<Fallback<Links>>();
+    check::<Fallback<Vec<Link<Dependency>>>>();
+    check::<FallbackLayer<Link<Dependency>>>();
+    check::<Attempts>();
+    send::<<Fallback<Links> as Service<Req>>::Future>();
+    send::<FallbackError<BoxError>>();
+    // The bounds are the links' own: this one is neither, and a chain all the same.
+    type Local = std::rc::Rc<Dependency>;
+    fn exists<T>() {}
+    exists::<Fallback<Link<Local>>>();
+}
+
 #[cfg(feature = "http")]
 mod http {
     use ::http::{Request, Response, StatusCode};
@@ -470,6 +507,26 @@ mod http {
         let attempts = response.extensions().get::<Attempts>().unwrap();
         assert_eq!(told(attempts), [(0, Skipped), (1, Answered)]);
         assert_eq!(layer.circuit().metrics().rejected_requests, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f3_the_grpc_mode_is_known_by_its_answers_and_skipped_by_its_probe() {
+        let (a, b) = (breaker().grpc(), breaker().grpc());
+        let probe = a.circuit().probe();
+        let known = Fallback::new(a.layer(site("a"))).or(b.layer(site("b")));
+        let skipped = Fallback::new_link(a.layer(site("a")), probe).or(b.layer(site("b")));
+        a.circuit().force_open();
+
+        let response = known.http().oneshot(Request::default()).await.unwrap();
+        let attempts = response.extensions().get::<Attempts>().unwrap();
+        // The rejection's status is 200, as all of gRPC.
+        assert_eq!(told(attempts), [(0, Failed), (1, Answered)]);
+        let reason = attempts[0].reason.as_deref();
+        assert_eq!(reason, Some("rejected by an open circuit"));
+
+        let response = skipped.http().oneshot(Request::default()).await.unwrap();
+        let attempts = response.extensions().get::<Attempts>().unwrap();
+        assert_eq!(told(attempts), [(0, Skipped), (1, Answered)]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -90,6 +90,9 @@ impl<L> Fallback<L> {
 
 impl<S> Fallback<Link<S>> {
     /// A chain of one service so far, known by its readiness alone.
+    ///
+    /// The errors of later links convert into this one's. Where they don't, map it to what all of
+    /// them convert into: `Fallback::new(primary.map_err(BoxError::from))`.
     pub fn new(primary: S) -> Self {
         Self::from_links(Link::new(primary))
     }
