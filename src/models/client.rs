@@ -14,12 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
 
 use super::error::{ModelError, ModelErrorKind};
@@ -38,6 +40,10 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 /// and given up if the answer takes longer than [`KEEP_ALIVE_TIMEOUT`].
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// As many as a busy gateway has in use at a time. Beyond that a burst would leave thousands of open
+/// files behind.
+const POOL_MAX_IDLE_PER_HOST: usize = 256;
 
 type Client = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -65,35 +71,128 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client with a pool of its own.
+    /// A client with a pool of its own, set up as [`builder`](Self::builder) does by default.
     ///
     /// # Errors
     ///
     /// If the TLS library refuses its own defaults.
     pub fn new() -> Result<Self, SetupError> {
+        Self::builder().build()
+    }
+
+    /// Sets up a client.
+    pub fn builder() -> HttpClientBuilder {
+        HttpClientBuilder::default()
+    }
+}
+
+/// Sets up an [`HttpClient`].
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build`"]
+pub struct HttpClientBuilder {
+    connect_timeout: Duration,
+    pool_idle_timeout: Duration,
+    pool_max_idle_per_host: usize,
+    root_certificates: Vec<Vec<u8>>,
+}
+
+impl Default for HttpClientBuilder {
+    fn default() -> Self {
+        Self {
+            connect_timeout: CONNECT_TIMEOUT,
+            pool_idle_timeout: POOL_IDLE_TIMEOUT,
+            pool_max_idle_per_host: POOL_MAX_IDLE_PER_HOST,
+            root_certificates: Vec::new(),
+        }
+    }
+}
+
+impl HttpClientBuilder {
+    /// How long an attempt at a TCP connection may take. Default: 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a connection is kept that nobody uses. Default: 50 s.
+    pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.pool_idle_timeout = timeout;
+        self
+    }
+
+    /// How many connections to a host are kept that nobody uses. Default: 256.
+    ///
+    /// It bounds what is kept, not what is opened: the number of requests at a time is the caller's to
+    /// limit, with a `ConcurrencyLimit` for instance.
+    pub fn pool_max_idle_per_host(mut self, connections: usize) -> Self {
+        self.pool_max_idle_per_host = connections;
+        self
+    }
+
+    /// Trusts a certificate authority, or a server's own certificate, besides Mozilla's roots: in
+    /// PEM, where there may be several, or one in DER.
+    pub fn add_root_certificate(mut self, certificate: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates.push(certificate.into());
+        self
+    }
+
+    /// The client.
+    ///
+    /// # Errors
+    ///
+    /// If a root certificate can't be read, or the TLS library refuses its own defaults.
+    pub fn build(self) -> Result<HttpClient, SetupError> {
         let mut tcp = HttpConnector::new();
+        // Requests are written whole: waiting for more to send only delays them.
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_connect_timeout(Some(self.connect_timeout));
         // `https` too: the TLS layer above sees to it.
         tcp.enforce_http(false);
-        // The provider is named, and not the process's default: that one panics where no default
-        // is set, or where another crate has brought a second one.
-        let ring = Arc::new(rustls::crypto::ring::default_provider());
         let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_webpki_roots(ring)
-            .map_err(|error| SetupError::new("tls", error.to_string()))?
+            .with_tls_config(tls(&self.root_certificates)?)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
         let client = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_idle_timeout(self.pool_idle_timeout)
+            .pool_max_idle_per_host(self.pool_max_idle_per_host)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .build(connector);
-        Ok(Self { client })
+        Ok(HttpClient { client })
     }
+}
+
+/// Certificates are verified, against Mozilla's roots and those that were added.
+fn tls(root_certificates: &[Vec<u8>]) -> Result<ClientConfig, SetupError> {
+    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    for bytes in root_certificates {
+        let wrong = |error: &dyn fmt::Display| {
+            SetupError::new("root_certificate", format!("can't be read: {error}"))
+        };
+        // DER begins with the tag of a sequence, which is no text.
+        let certificates = if bytes.first() == Some(&0x30) {
+            vec![CertificateDer::from(bytes.as_slice())]
+        } else {
+            let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
+            read.map_err(|error| wrong(&error))?
+        };
+        if certificates.is_empty() {
+            return Err(wrong(&"it holds no certificate"));
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|error| wrong(&error))?;
+        }
+    }
+    // The provider is named, and not the process's default: that one panics where no default is
+    // set, or where another crate has brought a second one.
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SetupError::new("tls", error.to_string()))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl fmt::Debug for HttpClient {
@@ -125,10 +224,7 @@ impl Future for HttpFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(cx).map(|result| match result {
-            Ok(response) => Ok(response.map(|body| {
-                let body = body.map_err(|error| cut_off(ModelErrorKind::Malformed, error));
-                HttpBody(body.boxed_unsync())
-            })),
+            Ok(response) => Ok(response.map(HttpBody)),
             Err(error) if error.is_connect() => {
                 Err(ModelError::new(ModelErrorKind::Connect, "").with_source(error))
             }
@@ -150,7 +246,8 @@ impl fmt::Debug for HttpFuture {
 }
 
 /// The body of a response of [`HttpClient`].
-pub struct HttpBody(UnsyncBoxBody<Bytes, ModelError>);
+#[derive(Debug)]
+pub struct HttpBody(Incoming);
 
 impl Body for HttpBody {
     type Data = Bytes;
@@ -160,7 +257,8 @@ impl Body for HttpBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ModelError>>> {
-        Pin::new(&mut self.0).poll_frame(cx)
+        let frame = Pin::new(&mut self.0).poll_frame(cx);
+        frame.map_err(|error| cut_off(ModelErrorKind::Malformed, error))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -172,8 +270,24 @@ impl Body for HttpBody {
     }
 }
 
-impl fmt::Debug for HttpBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpBody").finish_non_exhaustive()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g6_a_root_certificate_that_is_none_is_refused_at_the_start() {
+        for (bytes, why) in [
+            ("no certificate", "it holds no certificate"),
+            (
+                "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+                "",
+            ),
+            ("0\u{1}", ""),
+        ] {
+            let client = HttpClient::builder().add_root_certificate(bytes).build();
+            let error = client.unwrap_err();
+            assert_eq!(error.field(), "root_certificate");
+            assert!(error.to_string().contains(why), "{error}");
+        }
     }
 }

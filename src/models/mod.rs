@@ -54,7 +54,7 @@ mod wire;
 
 pub use self::anthropic::Anthropic;
 #[cfg(feature = "client")]
-pub use self::client::{HttpBody, HttpClient, HttpFuture};
+pub use self::client::{HttpBody, HttpClient, HttpClientBuilder, HttpFuture};
 pub use self::content::{Content, Image, Message, Part, Reasoning, Role, ToolCall, ToolResult};
 pub use self::deepseek::DeepSeek;
 pub use self::error::{Health, ModelError, ModelErrorKind};

@@ -24,7 +24,7 @@ impl SetupError {
         }
     }
 
-    /// The setting that is wrong: `api_key`, `base_url` or `tls`.
+    /// The setting that is wrong, such as `api_key`, `base_url` or `fallbacks`.
     pub fn field(&self) -> &'static str {
         self.field
     }
