@@ -25,6 +25,7 @@ use super::error::{ModelError, ModelErrorKind};
 use super::provider::Provider;
 use super::request::ModelRequest;
 use super::response::Completion;
+use super::stream::ProviderStreams;
 use super::transport;
 
 /// The largest answer that is read by default: hundreds of times the longest text that a model
@@ -75,6 +76,18 @@ impl<H> ProviderService<H> {
             provider: Arc::new(provider),
             http,
             body_limit: DEFAULT_BODY_LIMIT,
+        }
+    }
+
+    /// The same provider, asked for streams.
+    pub(super) fn streams(&self) -> ProviderStreams<H>
+    where
+        H: Clone,
+    {
+        ProviderStreams {
+            provider: self.provider.clone(),
+            http: self.http.clone(),
+            body_limit: self.body_limit,
         }
     }
 

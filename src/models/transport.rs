@@ -19,10 +19,15 @@ pub(super) fn before_the_head(error: BoxError) -> ModelError {
 /// An error in the middle of the body.
 pub(super) fn in_the_body(error: BoxError, limit: usize) -> ModelError {
     if error.is::<LengthLimitError>() {
-        let message = format!("the answer is larger than {limit} bytes");
-        return ModelError::new(ModelErrorKind::Malformed, message);
+        return too_large(limit);
     }
     read(error, ModelErrorKind::Malformed, "the answer was cut off")
+}
+
+/// An answer that goes beyond the limit.
+pub(super) fn too_large(limit: usize) -> ModelError {
+    let message = format!("the answer is larger than {limit} bytes");
+    ModelError::new(ModelErrorKind::Malformed, message)
 }
 
 fn read(error: BoxError, otherwise: ModelErrorKind, message: &str) -> ModelError {

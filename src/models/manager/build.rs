@@ -81,7 +81,13 @@ impl ModelManagerBuilder {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        self.provider_service(name, ProviderService::new(provider, http), circuit)
+        let whole = ProviderService::new(provider, http);
+        let setup = ProviderSetup {
+            streams: BoxCloneSyncService::new(whole.streams()),
+            whole: BoxCloneSyncService::new(whole),
+            circuit: circuit.into(),
+        };
+        self.add(name.into(), setup)
     }
 
     /// Adds a provider that is a service already, with other middleware around it for instance.

@@ -98,7 +98,9 @@ impl Cache {
     pub(super) fn put(&self, key: Key, answer: Cached) {
         let completion = &answer.completion;
         let length = completion.text.len() + completion.reasoning.as_ref().map_or(0, String::len);
-        let whole = completion.finish_reason == FinishReason::Stop && !completion.text.is_empty();
+        let whole = completion.finish_reason == FinishReason::Stop
+            && completion.tool_calls.is_empty()
+            && !completion.text.is_empty();
         if !whole || length > LONGEST {
             return;
         }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
@@ -81,22 +84,31 @@ pub struct CredentialTrouble {
 
 /// Watches for trouble with one provider's credentials.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Credentials(Arc<Mutex<Option<CredentialTrouble>>>);
+pub(super) struct Credentials(Arc<Watched>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// Whether there is any, so that a call that went well takes no lock to see that there is not.
+    /// It is set and cleared under the lock.
+    troubled: AtomicBool,
+    trouble: Mutex<Option<CredentialTrouble>>,
+}
 
 impl Credentials {
     /// A call has ended with this error, or well.
     pub(super) fn observe(&self, error: Option<&ModelError>) {
         match error {
-            None => *self.lock() = None,
+            // Nothing else is read by this flag, so it orders nothing: `Relaxed`.
+            None if !self.0.troubled.load(Ordering::Relaxed) => {}
+            None => self.set(|_| None),
             Some(error) if error.kind() == ModelErrorKind::Credentials => {
-                let mut trouble = self.lock();
-                let since = trouble
-                    .as_ref()
-                    .map_or_else(wall_clock, |trouble| trouble.since);
-                *trouble = Some(CredentialTrouble {
-                    status: error.status().map(|status| status.as_u16()),
-                    message: error.message().to_owned(),
-                    since,
+                self.set(|before| {
+                    let since = before.map_or_else(wall_clock, |trouble| trouble.since);
+                    Some(CredentialTrouble {
+                        status: error.status().map(|status| status.as_u16()),
+                        message: error.message().to_owned(),
+                        since,
+                    })
                 });
             }
             Some(_) => {}
@@ -107,9 +119,18 @@ impl Credentials {
         self.lock().clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<CredentialTrouble>> {
+    fn set(&self, next: impl FnOnce(Option<CredentialTrouble>) -> Option<CredentialTrouble>) {
+        let mut trouble = self.lock();
+        *trouble = next(trouble.take());
+        self.0.troubled.store(trouble.is_some(), Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<CredentialTrouble>> {
         // Nothing panics while it is held.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

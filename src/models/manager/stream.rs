@@ -23,7 +23,7 @@ use crate::{
     circuit::Circuit,
     fallback::AttemptOutcome,
     models::{
-        Completion, FinishReason, Message, ModelError, ModelRequest, StreamEvent, Usage,
+        Completion, FinishReason, ModelError, ModelRequest, StreamEvent, Usage,
         stream::{Progress, pieces},
     },
 };
@@ -292,7 +292,7 @@ impl ModelStream {
         let text = self.answer.text.as_deref().unwrap_or_default();
         // Of thoughts, or of nothing, nobody can go on: the answer begins anew.
         if !text.trim().is_empty() {
-            request.messages.push(Message::assistant(text));
+            request.continue_from = Some(text.to_owned());
         }
         let model = self.model.clone();
         Some(Box::pin(async move {
@@ -397,8 +397,8 @@ impl Answer {
             StreamEvent::Start { .. } => false,
             // Thoughts come before the text, and this text has begun.
             StreamEvent::Reasoning(_) => self.begins_at == 0,
-            // It would have to speak for the other provider's part too.
-            StreamEvent::ReasoningSignature(_) => false,
+            // They would have to speak for the other provider's part too.
+            StreamEvent::ReasoningSignature(_) | StreamEvent::RedactedReasoning(_) => false,
             StreamEvent::Usage(usage) => {
                 *usage += self.usage_before;
                 true
