@@ -20,7 +20,7 @@
 //! // Tell the other figures: before each scrape, or every so many seconds.
 //! telemetry::publish(circuit, "payments");
 //!
-//! // A span and a duration for each call that reaches the dependency, so it goes inside.
+//! // A span and a duration for each call that reaches the dependency: it goes inside.
 //! let service = tower::ServiceBuilder::new()
 //!     .layer(layer)
 //!     .layer(telemetry::ObserveLayer::new("payments"))
@@ -28,30 +28,69 @@
 //! # }
 //! ```
 //!
-//! In a [`Registry`](crate::Registry), [`trace`] and [`metrics()`](self::metrics()) go into the
-//! closure of [`from_fn`](crate::Registry::from_fn), and [`publish`] over its
-//! [`iter`](crate::Registry::iter). Each name is a time series of its own, so keys that come from
-//! outside are better not used as names.
+//! In a [`Registry`](crate::Registry) each circuit is told of from when it is made:
+//!
+//! ```
+//! # #[cfg(all(feature = "tracing", feature = "metrics"))]
+//! # fn main() -> Result<(), tower_breaker::RegistryFull> {
+//! use std::num::NonZeroUsize;
+//! use tower_breaker::{Circuit, CircuitBreakerConfig, Registry, telemetry};
+//!
+//! const SHARDS: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+//!
+//! let make = |shard: &String| {
+//!     let circuit = Circuit::new(CircuitBreakerConfig::default());
+//!     telemetry::trace(&circuit, shard);
+//!     telemetry::metrics(&circuit, shard);
+//!     circuit
+//! };
+//! let shards = Registry::from_fn(make, SHARDS);
+//! shards.get("shard-7")?;
+//!
+//! // Before each scrape:
+//! for (shard, circuit) in shards.iter() {
+//!     telemetry::publish(&circuit, shard);
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "tracing", feature = "metrics")))] fn main() {}
+//! ```
+//!
+//! Each name is a set of time series that a recorder keeps for good, so names are better not made of
+//! keys that come from outside. A circuit that takes the name of an evicted one counts from zero, and
+//! counters only go up: they stand still until it has caught up.
 //!
 //! # Metrics
 //!
-//! Every metric has the attribute `circuit_breaker.name`. Counters only go up, as the circuit's own
-//! totals do.
+//! The names of all attributes begin with `circuit_breaker.` too, and every metric has
+//! `circuit_breaker.name`. Counters only go up, as the circuit's own totals do.
 //!
-//! | metric | kind | unit | further attributes | told by |
-//! |---|---|---|---|---|
-//! | `circuit_breaker.status` | gauge: 1 for the present state, 0 for each other | | `circuit_breaker.state` | [`metrics()`](self::metrics()) |
-//! | `circuit_breaker.transitions` | counter | | `circuit_breaker.state`, `circuit_breaker.previous_state`, and `circuit_breaker.reason` where it opened | [`metrics()`](self::metrics()) |
-//! | `circuit_breaker.calls` | counter: settled calls | | `circuit_breaker.outcome`: `success`, `failure`, `ignored` | [`publish`] |
-//! | `circuit_breaker.rejections` | counter | | | [`publish`] |
-//! | `circuit_breaker.timeouts` | counter: some of the failed | | | [`publish`] |
-//! | `circuit_breaker.cancellations` | counter: some of the ignored or the failed | | | [`publish`] |
-//! | `circuit_breaker.slow_calls` | counter; absent where no call can be slow | | | [`publish`] |
-//! | `circuit_breaker.active_calls` | gauge | | | [`publish`] |
-//! | `circuit_breaker.error_rate` | gauge: the window's, 0 to 1 | | | [`publish`] |
-//! | `circuit_breaker.slow_rate` | gauge: the window's, 0 to 1; absent where no call can be slow | | | [`publish`] |
-//! | `circuit_breaker.retry_after` | gauge: 0 unless it is open | s | | [`publish`] |
-//! | `circuit_breaker.call.duration` | histogram | s | `circuit_breaker.outcome`: as above, and `cancelled` | [`ObserveLayer`] |
+//! From [`metrics()`](self::metrics()), as it happens:
+//!
+//! | metric | kind | attributes beside the name |
+//! |---|---|---|
+//! | `circuit_breaker.status` | gauge: 1 for the present state, 0 for each other | `state` |
+//! | `circuit_breaker.transitions` | counter | `state`, `previous_state`; `reason` where it opened |
+//!
+//! From [`publish`], when it is called:
+//!
+//! | metric | kind | attributes beside the name |
+//! |---|---|---|
+//! | `circuit_breaker.calls` | counter: calls that have settled | `outcome`: `success`, `failure` or `ignored` |
+//! | `circuit_breaker.rejections` | counter: calls that were refused | |
+//! | `circuit_breaker.timeouts` | counter: some of the failed | |
+//! | `circuit_breaker.cancellations` | counter: some of the ignored or the failed | |
+//! | `circuit_breaker.slow_calls` | counter; absent where no call can be slow | |
+//! | `circuit_breaker.active_calls` | gauge: calls under way | |
+//! | `circuit_breaker.error_rate` | gauge: failed share of the window, 0 to 1 | |
+//! | `circuit_breaker.slow_rate` | gauge: slow share, likewise; absent where no call can be slow | |
+//! | `circuit_breaker.retry_after` | gauge, in seconds: the wait for a probe; 0 unless it rejects | |
+//!
+//! From [`ObserveLayer`], at the end of each call:
+//!
+//! | metric | kind | attributes beside the name |
+//! |---|---|---|
+//! | `circuit_breaker.call.duration` | histogram, in seconds | `outcome`: as above, or `cancelled` |
 //!
 //! States and reasons have the names that they have everywhere:
 //! [`CircuitState::as_str`](crate::CircuitState::as_str),
@@ -65,12 +104,13 @@
 //!
 //! # Events and spans
 //!
-//! Both have the target `tower_breaker` and the field `circuit_breaker.name`.
+//! Both have the target `tower_breaker` and the field `circuit_breaker.name`. Their other fields begin
+//! with `circuit_breaker.` too, where they have no dot of their own.
 //!
-//! | | level | further fields | told by |
+//! | from | | level | fields |
 //! |---|---|---|---|
-//! | event `circuit_breaker.state_change` | `WARN` where it opens, `INFO` else | `circuit_breaker.state`, `circuit_breaker.previous_state`, `circuit_breaker.generation`, and `circuit_breaker.reason` where it opened | [`trace`] |
-//! | span `circuit_breaker.call` | `INFO` | `circuit_breaker.outcome`, and `otel.status_code`, `ERROR` where that is `failure` | [`ObserveLayer`] |
+//! | [`trace`] | event `circuit_breaker.state_change` | `WARN` where it opens, or else `INFO` | `state`, `previous_state`, `generation`; `reason` where it opened |
+//! | [`ObserveLayer`] | span `circuit_breaker.call` | `INFO` | `outcome`; `otel.status_code`, which is `ERROR` for a failure |
 
 #[cfg(feature = "metrics")]
 mod metrics;
