@@ -22,10 +22,12 @@ use tower::{
     balance::p2c::Balance,
     buffer::Buffer,
     discover::ServiceList,
+    limit::GlobalConcurrencyLimitLayer,
     load::{CompleteOnResponse, PendingRequests},
     load_shed::error::Overloaded,
+    retry::{Policy, RetryLayer},
 };
-use tower_breaker::{CircuitBreakerConfig, CircuitBreakerLayer, CircuitState};
+use tower_breaker::{CircuitBreakerConfig, CircuitBreakerLayer, CircuitState, Error, Outcome};
 
 const RESET: Duration = Duration::from_secs(120);
 
@@ -229,4 +231,187 @@ async fn t2_a_timeout_outside_needs_on_cancel_a_timeout_inside_does_not() {
     assert_eq!(layer_outside.circuit().state(), CircuitState::Closed);
     assert_eq!(layer_outside.circuit().metrics().cancelled_requests, 3);
     assert_eq!(layer_inside.circuit().state(), CircuitState::Open);
+}
+
+/// Tries again, ten times at most.
+#[derive(Debug, Clone)]
+struct TenTimes {
+    left: u32,
+    /// What is not tried again.
+    unless: fn(&Error<BoxError>) -> bool,
+}
+
+impl TenTimes {
+    fn unless(unless: fn(&Error<BoxError>) -> bool) -> RetryLayer<Self> {
+        RetryLayer::new(Self { left: 10, unless })
+    }
+}
+
+impl Policy<(), &'static str, Error<BoxError>> for TenTimes {
+    type Future = Ready<()>;
+
+    fn retry(
+        &mut self,
+        (): &mut (),
+        result: &mut Result<&'static str, Error<BoxError>>,
+    ) -> Option<Ready<()>> {
+        let error = result.as_ref().err()?;
+        self.left = self.left.checked_sub(1)?;
+        (!(self.unless)(error)).then(|| ready(()))
+    }
+
+    fn clone_request(&mut self, (): &()) -> Option<()> {
+        Some(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_a_retry_outside_must_not_retry_open() {
+    for (unless, rejected) in [
+        (Error::is_open as fn(&Error<BoxError>) -> bool, 1),
+        (|_: &Error<BoxError>| false, 8), // in vain, all of them
+    ] {
+        let (layer, dependency) = (layer().fail_fast(), Dependency::named("a"));
+        let mut service = ServiceBuilder::new()
+            .layer(TenTimes::unless(unless))
+            .layer(layer.clone())
+            .service(dependency.clone());
+        dependency.set_broken(true);
+        call(&mut service).await.unwrap_err();
+        assert_eq!(dependency.calls(), 3);
+        assert_eq!(layer.circuit().metrics().rejected_requests, rejected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_a_retry_outside_waits_where_the_circuit_is_waited_for() {
+    let (layer, dependency) = (layer(), Dependency::named("a"));
+    let mut service = ServiceBuilder::new()
+        .layer(TenTimes::unless(Error::is_open))
+        .layer(layer.clone())
+        .service(dependency.clone());
+    dependency.set_broken(true);
+    let begun = tokio::time::Instant::now();
+    call(&mut service).await.unwrap_err();
+    // Three tries open it, and then each probe fails: a retry wants a deadline of its own.
+    assert_eq!(begun.elapsed(), RESET * 8);
+    assert_eq!(dependency.calls(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_a_retry_inside_is_one_call() {
+    let (layer, dependency) = (layer().fail_fast(), Dependency::named("a"));
+    let mut service = ServiceBuilder::new()
+        .layer(layer.clone())
+        .map_err(BoxError::from)
+        .layer(TenTimes::unless(Error::is_open))
+        .map_err(Error::Inner)
+        .service(dependency.clone());
+    dependency.set_broken(true);
+    call(&mut service).await.unwrap_err();
+    assert_eq!(dependency.calls(), 11);
+    let metrics = layer.circuit().metrics();
+    assert_eq!(metrics.failed_requests, 1);
+    assert_eq!(metrics.current_state, CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_who_waits_for_the_circuit_holds_a_limit_outside_but_none_inside() {
+    for limit_is_outside in [true, false] {
+        let (layer, limit) = (layer(), GlobalConcurrencyLimitLayer::new(1));
+        let mut other = limit.layer(Dependency::named("other"));
+        layer.circuit().force_open();
+        let waits = Dependency::named("waits");
+        let mut waits = if limit_is_outside {
+            let stack = ServiceBuilder::new().layer(limit).layer(layer.clone());
+            tower::util::BoxService::new(stack.service(waits).map_err(BoxError::from))
+        } else {
+            let stack = ServiceBuilder::new().layer(layer.clone()).layer(limit);
+            tower::util::BoxService::new(stack.service(waits).map_err(BoxError::from))
+        };
+        assert_pending!(task::spawn(waits.ready()).poll());
+        let others = task::spawn(other.ready()).poll().is_ready();
+        assert_eq!(others, !limit_is_outside);
+        drop(other);
+        layer.circuit().reset();
+        assert_eq!(call(&mut waits).await.unwrap(), "waits");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t7_load_shed_inside_counts_against_the_dependency_unless_it_is_ignored() {
+    let counting = layer().fail_fast();
+    let ignoring = layer()
+        .fail_fast()
+        .classify(|result: Result<&&'static str, &BoxError>| match result {
+            Ok(_) => Outcome::Success,
+            Err(error) if error.is::<Overloaded>() => Outcome::Ignored,
+            Err(_) => Outcome::FAILURE,
+        });
+    let busy = || {
+        let hang = tower::service_fn(|()| std::future::pending::<Result<&'static str, BoxError>>());
+        ServiceBuilder::new()
+            .load_shed()
+            .concurrency_limit(1)
+            .service(hang)
+    };
+    let mut counted = counting.layer(busy());
+    let mut ignored = ignoring.layer(busy());
+    let (_one, _other) = (
+        counted.ready().await.unwrap().call(()),
+        ignored.ready().await.unwrap().call(()),
+    );
+    for _ in 0..3 {
+        call(&mut counted).await.unwrap_err();
+        call(&mut ignored).await.unwrap_err();
+    }
+    assert_eq!(counting.circuit().state(), CircuitState::Open);
+    assert_eq!(ignoring.circuit().state(), CircuitState::Closed);
+    assert_eq!(ignoring.circuit().metrics().ignored_requests, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_a_buffer_inside_is_a_dependency_like_another() {
+    let (layer, dependency) = (layer().fail_fast(), Dependency::named("a"));
+    let buffered = Buffer::new(dependency.clone(), 8);
+    let mut service = layer.layer(buffered);
+    let mut clone = service.clone();
+    dependency.set_broken(true);
+    for _ in 0..3 {
+        call(&mut service).await.unwrap_err();
+    }
+    assert!(
+        clone
+            .ready()
+            .await
+            .unwrap()
+            .call(())
+            .await
+            .unwrap_err()
+            .is_open()
+    );
+    assert_eq!(dependency.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_outside_a_balance_a_broken_endpoint_closes_off_the_healthy_ones() {
+    let (first, second) = (Dependency::named("first"), Dependency::named("second"));
+    let endpoints = [&first, &second]
+        .map(|endpoint| PendingRequests::new(endpoint.clone(), CompleteOnResponse::default()));
+    let first_failure = CircuitBreakerConfig::builder().failure_threshold(1);
+    let layer = CircuitBreakerLayer::new(first_failure.build().unwrap()).fail_fast();
+    let mut service = layer.layer(Balance::new(ServiceList::new(endpoints)));
+    first.set_broken(true);
+    while call(&mut service).await.is_ok() {}
+    // Inside, as in the test above, it would have been the first one's circuit alone.
+    assert!(
+        service
+            .ready()
+            .await
+            .unwrap()
+            .call(())
+            .await
+            .unwrap_err()
+            .is_open()
+    );
 }

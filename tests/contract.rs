@@ -1,4 +1,17 @@
 //! Tower's contract, kept by every mode: who is polled, who is called, and who is woken.
+//!
+//! Circuit breakers for Tower have got this wrong before. That ours doesn't is shown for each of the
+//! ways we know of:
+//!
+//! | wrong | shown by |
+//! |---|---|
+//! | an open circuit is an error of `poll_ready` | `t2_open_is_pending_and_the_inner_service_untouched`, and what lives on in `compose_tower.rs` |
+//! | a manual close wakes nobody | `t3_manual_changes_wake_every_waiter` |
+//! | each service has a circuit of its own | `t1_all_services_of_a_layer_share_its_circuit` |
+//! | an inner service is called that was not polled | `t4_a_rejected_instance_rejects_though_the_circuit_has_closed` |
+//! | futures are boxed | `allocations.rs` |
+//! | every call takes a lock | `p_a_call_takes_no_lock_while_closed`, in `src/circuit/tests.rs` |
+//! | a window of calls begins anew instead of sliding | `b2_a_window_of_calls_slides_with_each`, in `src/circuit/tests.rs` |
 #![cfg(feature = "tokio")]
 
 use std::{
@@ -114,6 +127,44 @@ async fn t2_open_is_pending_and_the_inner_service_untouched() {
     assert_eq!(inner.uses(), (0, 0));
 }
 
+/// Never ready, and not to be called.
+#[derive(Clone, Default)]
+struct Never {
+    polled: Arc<AtomicUsize>,
+}
+
+impl Service<()> for Never {
+    type Response = ();
+    type Error = &'static str;
+    type Future = std::future::Ready<Result<(), &'static str>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), &'static str>> {
+        self.polled.fetch_add(1, Ordering::Relaxed);
+        Poll::Pending
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        panic!("called without having been ready");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_open_does_not_ask_an_inner_service_that_is_never_ready() {
+    let layer = layer();
+    let never = Never::default();
+    let mut waiting = mock::Spawn::new(layer.layer(never.clone()));
+    let mut failing = mock::Spawn::new(layer.clone().fail_fast().layer(never.clone()));
+    trip(&layer);
+    assert_pending!(waiting.poll_ready());
+    assert_ready_ok!(failing.poll_ready());
+    assert!(failing.call(()).await.unwrap_err().is_open());
+    assert_eq!(never.polled.load(Ordering::Relaxed), 0);
+    layer.circuit().reset();
+    assert_pending!(waiting.poll_ready());
+    assert_pending!(failing.poll_ready());
+    assert_eq!(never.polled.load(Ordering::Relaxed), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn t3_a_waiter_is_woken_when_a_probe_is_due() {
     let layer = layer();
@@ -130,17 +181,55 @@ async fn t3_a_waiter_is_woken_when_a_probe_is_due() {
 async fn t3_manual_changes_wake_every_waiter() {
     let layer = layer();
     let mut waiters = [(); 100].map(|()| mock::Spawn::new(layer.layer(Strict::default())));
+    let circuit = layer.circuit();
+    type Change<'a> = &'a dyn Fn();
+    let changes: [(Change<'_>, Change<'_>); 4] = [
+        (&|| circuit.force_open(), &|| circuit.reset()),
+        (&|| circuit.force_open(), &|| circuit.disable()),
+        (&|| trip(&layer), &|| circuit.reset()),
+        (&|| trip(&layer), &|| circuit.disable()),
+    ];
+    for (open, close) in changes {
+        circuit.reset();
+        open();
+        for waiter in &mut waiters {
+            assert_pending!(waiter.poll_ready());
+        }
+        tokio::time::advance(RESET - Duration::from_millis(1)).await;
+        assert!(waiters.iter().all(|waiter| !waiter.is_woken()));
+        close();
+        for waiter in &mut waiters {
+            assert!(waiter.is_woken());
+            assert_ready_ok!(waiter.poll_ready());
+            // As ready as that, it would not wait again.
+            *waiter = mock::Spawn::new(layer.layer(Strict::default()));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_a_circuit_that_is_forced_open_wakes_nobody_by_time() {
+    let layer = layer();
     layer.circuit().force_open();
-    for waiter in &mut waiters {
-        assert_pending!(waiter.poll_ready());
-    }
+    let mut waiting = mock::Spawn::new(layer.layer(Strict::default()));
+    assert_pending!(waiting.poll_ready());
     tokio::time::advance(Duration::from_secs(1_000_000)).await;
-    assert!(waiters.iter().all(|waiter| !waiter.is_woken()));
-    layer.circuit().reset();
-    for waiter in &mut waiters {
-        assert!(waiter.is_woken());
-        assert_ready_ok!(waiter.poll_ready());
-    }
+    assert!(!waiting.is_woken());
+}
+
+#[tokio::test(start_paused = true)]
+async fn t3_another_configuration_wakes_who_waits() {
+    let layer = layer();
+    trip(&layer);
+    let mut waiting = mock::Spawn::new(layer.layer(Strict::default()));
+    assert_pending!(waiting.poll_ready());
+    let sooner = config().reset_timeout(Duration::from_secs(10));
+    layer.circuit().reconfigure(sooner.build().unwrap());
+    assert!(waiting.is_woken());
+    assert_pending!(waiting.poll_ready());
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(waiting.is_woken());
+    assert_ready_ok!(waiting.poll_ready());
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,6 +270,60 @@ async fn t3_with_one_place_left_the_second_is_pending_not_an_error() {
     drop(first); // T3: a dropped ready service gives its place back
     assert!(second.is_woken());
     assert_ready_ok!(second.poll_ready());
+}
+
+#[tokio::test(start_paused = true)]
+async fn t4_a_dropped_clone_takes_nothing_with_it() {
+    let layer = CircuitBreakerLayer::new(config().half_open_requests(1).build().unwrap());
+    trip(&layer);
+    tokio::time::advance(RESET).await;
+    let mut first = mock::Spawn::new(layer.layer(Strict::default()));
+    assert_ready_ok!(first.poll_ready());
+    let mut clone = mock::Spawn::new(first.get_ref().clone());
+    assert_pending!(clone.poll_ready()); // the one place is the first's
+    drop(clone);
+    assert_eq!(first.call("probe").await, Ok("probe"));
+    assert_eq!(layer.circuit().state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t2_an_inner_readiness_error_gives_its_place_back() {
+    let config = config()
+        .half_open_success_threshold(1)
+        .half_open_requests(2);
+    let layer = CircuitBreakerLayer::new(config.build().unwrap());
+    trip(&layer);
+    tokio::time::advance(RESET).await;
+    let (inner, mut handle) = mock::pair::<(), ()>();
+    handle.send_error("gone");
+    let mut failing = mock::Spawn::new(layer.layer(inner));
+    assert_ready_err!(failing.poll_ready());
+    assert_eq!(layer.circuit().metrics().in_flight, Some(0));
+    // One of two has failed, so one may still succeed.
+    let mut probe = mock::Spawn::new(layer.layer(Strict::default()));
+    assert_ready_ok!(probe.poll_ready());
+    drop(failing);
+    assert_eq!(probe.call("probe").await, Ok("probe"));
+    assert_eq!(layer.circuit().state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b5_a_place_whose_service_is_busy_lapses_too() {
+    let layer = CircuitBreakerLayer::new(config().half_open_requests(1).build().unwrap());
+    let (inner, mut handle) = mock::pair::<&str, &str>();
+    handle.allow(0);
+    trip(&layer);
+    tokio::time::advance(RESET).await;
+    let mut busy = mock::Spawn::new(layer.layer(inner));
+    let mut waiting = mock::Spawn::new(layer.layer(Strict::default()));
+    assert_pending!(busy.poll_ready());
+    assert_pending!(waiting.poll_ready());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(waiting.is_woken());
+    assert_ready_ok!(waiting.poll_ready());
+    assert_eq!(waiting.call("probe").await, Ok("probe"));
+    handle.allow(1);
+    assert_ready_ok!(busy.poll_ready());
 }
 
 #[tokio::test(start_paused = true)]
@@ -641,6 +784,44 @@ async fn b12_a_future_through_the_circuit() {
 }
 
 // ===== what the types promise =====
+
+#[test]
+fn t5_nothing_is_asked_for_that_is_not_used() {
+    /// Neither `Clone` nor `Send`, and its requests and responses are borrowed and nothing else.
+    struct Plain<'a>(std::rc::Rc<std::cell::Cell<u32>>, &'a str);
+    struct Request<'a>(&'a str);
+    struct Answer<'a>(&'a str);
+
+    impl<'a> Service<Request<'a>> for Plain<'a> {
+        type Response = Answer<'a>;
+        type Error = std::fmt::Error;
+        type Future = std::future::Ready<Result<Answer<'a>, std::fmt::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), std::fmt::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<'a>) -> Self::Future {
+            self.0.set(self.0.get() + 1);
+            ready(Ok(Answer(if request.0.is_empty() {
+                self.1
+            } else {
+                request.0
+            })))
+        }
+    }
+
+    let (greeting, count) = (String::from("hello"), std::rc::Rc::default());
+    let mut service = layer().layer(Plain(std::rc::Rc::clone(&count), &greeting));
+    let mut call = |request| {
+        let ready = service.poll_ready(&mut Context::from_waker(std::task::Waker::noop()));
+        assert_ready_ok!(ready);
+        assert_ready_ok!(task::spawn(service.call(request)).poll()).0
+    };
+    assert_eq!(call(Request("")), "hello");
+    assert_eq!(call(Request("hi")), "hi");
+    assert_eq!(count.get(), 2);
+}
 
 #[test]
 fn t5_services_and_futures_are_as_free_as_what_they_wrap() {

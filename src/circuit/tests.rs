@@ -986,3 +986,23 @@ fn b14_a_probe_of_availability_tells_the_wait() {
     circuit.force_open();
     assert_eq!(probe(), Err(None));
 }
+
+#[test]
+fn p_a_call_takes_no_lock_while_closed() {
+    let everything = config().slow_call_duration(SECOND).slow_call_percentage(50);
+    for config in [config(), config().window(100), everything] {
+        let (circuit, _) = circuit(config);
+        settle(&circuit, "s"); // the first call of a step of time turns the windows on
+        let theirs = circuit.clone();
+        circuit.shared.with(|_, _, _| {
+            let (tell, told) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                settle(&theirs, "sfsics");
+                tell.send(()).unwrap();
+            });
+            let patience = Duration::from_secs(30);
+            told.recv_timeout(patience)
+                .expect("nobody waits for the lock");
+        });
+    }
+}
