@@ -188,6 +188,31 @@ impl<L, P, R, C> Fallback<L, P, R, C> {
 
     /// How a request is copied; `None` ends the chain at the link that is about to be called.
     /// Default: [`ByClone`].
+    ///
+    /// A request that can't be sent twice, such as one whose body is a stream, still goes to the
+    /// first link that is available:
+    ///
+    /// ```
+    /// use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
+    /// use tower_breaker::{CircuitBreakerConfig, CircuitBreakerLayer, fallback::Fallback};
+    ///
+    /// struct Upload;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::default());
+    /// let here = service_fn(async |_: Upload| Ok::<_, BoxError>("here"));
+    /// let there = service_fn(async |_: Upload| Ok::<_, BoxError>("there"));
+    /// let mut stores = Fallback::new(breaker.layer(here))
+    ///     .or(there)
+    ///     .clone_request(|_: &Upload| None);
+    ///
+    /// assert_eq!(stores.ready().await?.call(Upload).await?, "here");
+    /// breaker.circuit().force_open();
+    /// assert_eq!(stores.ready().await?.call(Upload).await?, "there");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn clone_request<Req, F>(self, hook: F) -> Fallback<L, P, R, F>
     where
         F: Fn(&Req) -> Option<Req>,
