@@ -59,6 +59,10 @@ impl Content {
         }
     }
 
+    pub(super) fn push(&mut self, part: Part) {
+        self.0.push(part);
+    }
+
     /// Whether there is nothing to read: no provider takes a message of spaces.
     pub(super) fn is_blank(&self) -> bool {
         self.0.iter().all(Part::is_blank)

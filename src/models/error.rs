@@ -288,7 +288,7 @@ impl Error for ModelError {
 }
 
 /// At most [`MESSAGE_LIMIT`] characters on one line: a provider's words can't forge a log line.
-fn bounded(message: &str) -> Box<str> {
+pub(super) fn bounded(message: &str) -> Box<str> {
     let message = message.trim();
     let mut kept: String = message
         .chars()

@@ -36,6 +36,7 @@ mod deepseek;
 mod error;
 mod event;
 mod failure;
+mod format;
 mod json;
 mod manager;
 mod openai;
@@ -59,6 +60,9 @@ pub use self::content::{Content, Image, Message, Part, Reasoning, Role, ToolCall
 pub use self::deepseek::DeepSeek;
 pub use self::error::{Health, ModelError, ModelErrorKind};
 pub use self::event::{StreamDecoder, StreamEvent};
+pub use self::format::{
+    ClientFormat, ClientRequest, FormatError, Reply, ReplyContext, StreamEncoder,
+};
 pub use self::manager::{
     CircuitHealth, CredentialTrouble, Deadlines, Degraded, Join, Metadata, MidStream, Model,
     ModelAttempt, ModelManager, ModelManagerBuilder, ModelResponse, ModelStream, ProviderHealth,

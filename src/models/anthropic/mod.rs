@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 
 use self::answer::Answer;
+pub(super) use self::request::Arguments;
 use self::request::Body;
 use self::stream::Events;
 use super::error::{ModelError, ModelErrorKind};

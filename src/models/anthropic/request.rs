@@ -84,7 +84,10 @@ impl<'a> Body<'a> {
             None => {}
         }
         let thinking = request.thinking.filter(|_| !prefilled);
-        let effort = request.effort.filter(|_| thinking.is_some());
+        let effort = request
+            .effort
+            .filter(|_| thinking.is_some())
+            .and_then(effort);
         let output_config =
             (format.is_some() || effort.is_some()).then_some(OutputConfig { format, effort });
 
@@ -105,6 +108,15 @@ impl<'a> Body<'a> {
             cache_control: request.cache.then_some(CacheControl::Ephemeral),
             stream: request.stream,
         })
+    }
+}
+
+/// The effort in this API's words, which begin at "low".
+fn effort(effort: Effort) -> Option<Effort> {
+    match effort {
+        Effort::None => None,
+        Effort::Minimal => Some(Effort::Low),
+        effort => Some(effort),
     }
 }
 
@@ -248,10 +260,10 @@ fn block(part: &Part) -> Option<WireBlock<'_>> {
 ///
 /// Text that is none goes under a name that says so, as Anthropic's documentation of its own
 /// unchecked tool streaming has it: dropped, it would look like a call without arguments.
-pub(in crate::models) struct Arguments<'a>(Result<Option<&'a RawValue>, &'a str>);
+pub(in super::super) struct Arguments<'a>(Result<Option<&'a RawValue>, &'a str>);
 
 impl<'a> Arguments<'a> {
-    pub(in crate::models) fn of(call: &'a ToolCall) -> Self {
+    pub(in super::super) fn of(call: &'a ToolCall) -> Self {
         let text = call.arguments.trim();
         if text.is_empty() {
             return Self(Ok(None));

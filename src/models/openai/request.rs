@@ -113,10 +113,13 @@ impl<'a> Body<'a> {
                     Thinking::Disabled => WireThinking::Disabled,
                     Thinking::Adaptive | Thinking::Budget(_) => WireThinking::Enabled,
                 }),
-            // DeepSeek's way to say "none" is to disable thinking.
-            reasoning_effort: request
-                .effort
-                .filter(|effort| !deepseek || *effort != Effort::None),
+            reasoning_effort: request.effort.and_then(|effort| match effort {
+                // DeepSeek's way to say it is to disable thinking.
+                Effort::None if deepseek => None,
+                // The most that every reasoning model of OpenAI's knows.
+                Effort::Max if !deepseek => Some(Effort::High),
+                effort => Some(effort),
+            }),
             response_format,
             user: request.user.as_deref().filter(|_| !deepseek),
             stream: request.stream,

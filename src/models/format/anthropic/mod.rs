@@ -1,0 +1,9 @@
+//! Anthropic's messages, as a client speaks them.
+
+mod answer;
+mod request;
+mod stream;
+
+pub(super) use self::answer::{encode_error, encode_response};
+pub(super) use self::request::decode_request;
+pub(super) use self::stream::Encoder;
