@@ -738,6 +738,14 @@ async fn f4_the_last_error_wins_and_every_attempt_is_kept() {
     assert_eq!(failed.unwrap().attempts.len(), 3);
 }
 
+#[test]
+fn f4_outcomes_have_the_names_that_logs_use() {
+    let names =
+        [Skipped, Failed, Answered].map(|outcome| (outcome.as_str(), format!("{outcome:>9}")));
+    let expected = ["skipped", "failed", "answered"].map(|name| (name, format!("{name:>9}")));
+    assert_eq!(names, expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn f4_a_readiness_error_after_a_failure_is_the_last_error() {
     let (a, mut ha) = backend();

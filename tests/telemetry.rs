@@ -310,6 +310,18 @@ fn every_metric_is_described_in_its_unit_and_listed_in_the_docs() {
     assert_eq!(rows, kept.units.len());
 }
 
+#[test]
+fn a_call_costs_no_more_for_those_who_listen() {
+    let (recorder, circuit) = (Recorder::default(), circuit());
+    with_local_recorder(&recorder, || {
+        telemetry::metrics(&circuit, "a");
+        telemetry::trace(&circuit, "a");
+        let call = || circuit.try_acquire().unwrap().success();
+        call();
+        assert_eq!(allocation_counter::measure(call).count_total, 0);
+    });
+}
+
 // Calls.
 
 /// Answers with the request, once the test lets it.

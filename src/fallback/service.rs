@@ -76,6 +76,17 @@ impl<P, R, C> Settings<P, R, C> {
 ///
 /// A clone shares nothing that the links don't share, and starts with no link chosen. Policy and
 /// hooks are cloned into each call, so what they capture is best kept small, or in an `Arc`.
+///
+/// # Panics
+///
+/// `poll_ready` and the future panic where a timer is needed and there is no Tokio runtime with its
+/// timer enabled: to wait for a busy link with [`patience`](Self::patience), or beside a link whose
+/// [`Probe`] tells its wait.
+///
+/// # Cancel safety
+///
+/// Dropping the service gives back what `poll_ready` reserved. Dropping the future drops the call
+/// that is running; the links after it are not called.
 pub struct Fallback<L, P = AnyError, R = NoRecord, C = ByClone> {
     links: L,
     selection: Selection,
