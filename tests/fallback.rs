@@ -1005,6 +1005,22 @@ async fn f6_a_degraded_answer_is_marked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f6_the_mark_is_that_of_the_last_link_that_was_called() {
+    let ((a, mut ha), (b, _hb)) = (backend(), busy_backend());
+    let fails = |result: Result<&&'static str, &BoxError>| result.is_ok();
+    let canned = tower::service_fn(|_: Req| ready(Ok::<_, BoxError>("canned")));
+    let chain = Fallback::new(a).or_degraded(canned).or(b);
+    let mut service = Spawn::new(chain.policy(fails).record(keep));
+    assert_ready_ok!(service.poll_ready());
+    let mut answer = task::spawn(service.call(req()));
+    got(&mut ha).send_response("a");
+    assert_eq!(assert_ready_ok!(answer.poll()), "canned");
+    let kept = KEPT.take();
+    assert_eq!(kept[2].outcome, Skipped);
+    assert!(kept.degraded());
+}
+
+#[tokio::test(start_paused = true)]
 async fn f6_a_link_keeps_its_mark_beside_a_probe() {
     let canned = tower::service_fn(|_: Req| ready(Ok::<_, BoxError>("canned")));
     let link = Link::new(canned).degraded().probe(|| Ok(()));
