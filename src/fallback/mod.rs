@@ -92,6 +92,8 @@ mod timer;
 
 #[cfg(feature = "http")]
 pub use self::policy::{HttpFailures, InExtensions};
+#[cfg(feature = "models")]
+pub(crate) use self::select::UNAVAILABLE;
 pub use self::{
     attempts::{Attempt, AttemptOutcome, Attempts},
     error::{Failed, FallbackError, Unavailable},
@@ -101,5 +103,3 @@ pub use self::{
     policy::{AnyError, ByClone, CloneRequest, NoRecord, Policy, Record},
     service::Fallback,
 };
-#[cfg(feature = "models")]
-pub(crate) use self::{select::UNAVAILABLE, timer::now};

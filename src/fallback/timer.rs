@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 // Fallback knows no circuit and so no circuit's clock. What it measures only ever meets tokio's
 // own timers, and has to follow paused time as they do.
 #[allow(clippy::disallowed_methods)]
-pub(crate) fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 

@@ -776,3 +776,36 @@ async fn m1_a_provider_with_whole_answers_only_streams_in_one_piece() {
     assert_eq!(got.events.len(), 5);
     assert_eq!(metrics(&manager, "first").successful_requests, Some(1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_probe_that_streams_keeps_its_turn_and_a_stream_is_as_slow_as_its_first_content() {
+    let circuit = ModelManager::circuit_breaker_defaults()
+        .slow_call_duration(10 * SECOND)
+        .failure_threshold(1)
+        .half_open_requests(1)
+        .build()
+        .unwrap();
+    let mut long = vec![Say("start 1 A\ntext one\n")];
+    long.extend(std::iter::repeat_n([Wait(20 * SECOND), Say("text more\n")], 10).flatten());
+    long.push(Say("finish"));
+    let first = Remote::default()
+        .then([Cut])
+        .then(long)
+        .then([Wait(11 * SECOND), Say(WELL)]);
+    let manager = ModelManager::builder()
+        .provider("first", Lines::default(), first.http(), circuit)
+        .model("a", Model::new("first", "A"))
+        .build()
+        .unwrap();
+    manager.stream(ask()).await.unwrap_err();
+    tokio::time::sleep(120 * SECOND).await;
+
+    // The probe takes 200 s, which is longer than a half-open turn.
+    assert!(stream(&manager).await.is_whole());
+    let health = &manager.health_check()["first"].circuit_breaker;
+    assert_eq!(health.state, CircuitState::Closed);
+    assert_eq!(health.metrics.slow_requests, Some(0));
+
+    assert!(stream(&manager).await.is_whole());
+    assert_eq!(metrics(&manager, "first").slow_requests, Some(1));
+}

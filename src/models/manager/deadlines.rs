@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::fallback::now;
+use crate::circuit::{Permit, timer_now};
 
 /// Long enough for a model that reads a long prompt, and short enough that somebody who waits is
 /// still there for another provider's answer.
@@ -99,7 +99,7 @@ impl Watch {
     pub(super) fn new(deadlines: Deadlines) -> Self {
         Self {
             deadlines,
-            started: now(),
+            started: timer_now(),
             has_content: false,
             silent_since: None,
             sleep: None,
@@ -121,12 +121,14 @@ impl Watch {
     }
 
     pub(super) fn elapsed(&self) -> Duration {
-        now().saturating_duration_since(self.started)
+        timer_now().saturating_duration_since(self.started)
     }
 
     /// Ready once a deadline has passed. To be asked when there is nothing to read.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
-        let Some((due, late)) = self.next() else {
+    ///
+    /// A probe that streams keeps its half-open turn from ending as long as it is not late.
+    pub(super) fn poll(&mut self, permit: Option<&Permit>, cx: &mut Context<'_>) -> Poll<Late> {
+        let Some((due, late)) = self.next(permit) else {
             return Poll::Pending;
         };
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(due)));
@@ -142,7 +144,7 @@ impl Watch {
         }
     }
 
-    fn next(&mut self) -> Option<(Instant, Late)> {
+    fn next(&mut self, permit: Option<&Permit>) -> Option<(Instant, Late)> {
         let Deadlines {
             first_token,
             idle,
@@ -151,7 +153,14 @@ impl Watch {
         let started = self.started;
         let (progress, kind): (_, fn(Duration) -> Late) = if self.has_content {
             // Without an idle deadline nobody needs the time.
-            let since = idle.map(|_| *self.silent_since.get_or_insert_with(now));
+            let since = idle.map(|within| {
+                *self.silent_since.get_or_insert_with(|| {
+                    if let Some(permit) = permit {
+                        permit.keep_turn(within);
+                    }
+                    timer_now()
+                })
+            });
             (since.zip(idle), Late::Idle)
         } else {
             (

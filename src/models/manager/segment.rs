@@ -14,7 +14,7 @@ use super::{
     link::{Member, outcome},
 };
 use crate::{
-    circuit::{Outcome, Permit},
+    circuit::{Outcome, Permit, Ran},
     models::{
         ModelError, ModelErrorKind, StreamEvent,
         stream::{Progress, ProviderStream},
@@ -31,12 +31,15 @@ pub(super) type Call = Pin<Box<dyn Future<Output = Result<ProviderStream, ModelE
 /// One provider's part of an answer. It holds the permit of the provider's circuit until the answer
 /// has ended, and settles it then: as a success only if the answer came to its finish.
 ///
-/// Dropped before that, it counts as cancelled.
+/// For the circuit it took as long as its first content did: what comes after that is as long as the
+/// answer is. Dropped before its end, it counts as cancelled.
 pub(super) struct Segment {
     member: Arc<Member>,
     state: State,
     /// `None` once it is settled.
     permit: Option<Permit>,
+    /// How long the first content took.
+    ran: Option<Ran>,
     watch: Watch,
 }
 
@@ -62,6 +65,7 @@ impl Segment {
             member,
             state: State::Opening(call),
             permit,
+            ran: None,
             watch,
         }
     }
@@ -89,8 +93,8 @@ impl Segment {
         let result = match self.read(cx, events) {
             Poll::Ready(result) => result,
             Poll::Pending => {
-                let late = ready!(self.watch.poll(cx));
-                if let Some(permit) = self.permit.take() {
+                let late = ready!(self.watch.poll(self.permit.as_ref(), cx));
+                if let Some(permit) = self.take_permit() {
                     permit.timed_out();
                 }
                 Err(ModelError::new(ModelErrorKind::Timeout, late.to_string()))
@@ -141,6 +145,7 @@ impl Segment {
         if came.len() > 0 {
             if !self.watch.has_content() && came.into_iter().any(StreamEvent::is_content) {
                 self.watch.content();
+                self.ran = self.permit.as_mut().and_then(Permit::answered);
             }
             if read.is_pending() {
                 return Poll::Ready(Ok(Progress::Alive));
@@ -153,8 +158,24 @@ impl Segment {
         // The connection is given back, or given up, at once.
         self.state = State::Ended;
         self.member.credentials.observe(error);
-        if let Some(permit) = self.permit.take() {
+        if let Some(permit) = self.take_permit() {
             permit.settle(outcome(error));
+        }
+    }
+
+    fn take_permit(&mut self) -> Option<Permit> {
+        let mut permit = self.permit.take()?;
+        if let Some(ran) = self.ran.take() {
+            permit.took(ran);
+        }
+        Some(permit)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.cancel_answered(self.ran.take());
         }
     }
 }
