@@ -359,6 +359,40 @@ async fn m5_keep_alives_mid_stream_are_signs_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn m5_the_idle_deadline_may_be_over_before_the_other_would_have_been() {
+    let begun = now();
+    let script = [Wait(SECOND), Say("text Hello,\n"), Hang];
+    let a = a().deadlines(Deadlines::default().idle(5 * SECOND));
+    let manager = builder(&Remote::default().then(script), &Remote::default(), a);
+    assert!(stream(&manager.build().unwrap()).await.error.is_some());
+    assert_eq!(begun.elapsed(), 6 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn m5_a_flood_of_keep_alives_hides_no_content() {
+    let mut script = vec![Say("ping\n"); 100];
+    script.push(Say(WELL));
+    let manager = pair(&Remote::default().then(script), &Remote::default());
+    let begun = now();
+    assert!(stream(&manager).await.is_whole());
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn m5_an_answer_that_does_not_end_is_cut_at_the_limit() {
+    let much: &str = Box::leak(format!("text {}\n", "x".repeat(17 << 20)).into_boxed_str());
+    falls_back_unseen([Say(much), Say(much)], "larger than 33554432 bytes", 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn m5_the_end_of_the_body_is_read_along_with_the_finish() {
+    let first = Remote::default().then([Say(WELL), Say("")]);
+    let manager = pair(&first, &Remote::default());
+    assert!(stream(&manager).await.is_whole());
+    assert_eq!((first.steps(), first.abandoned()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn m5_a_trickle_without_end_misses_the_total_deadline() {
     let begun = now();
     let mut script = vec![Say("text Hello,\n")];
@@ -800,8 +834,13 @@ async fn t8_a_probe_that_streams_keeps_its_turn_and_a_stream_is_as_slow_as_its_f
     manager.stream(ask()).await.unwrap_err();
     tokio::time::sleep(120 * SECOND).await;
 
-    // The probe takes 200 s, which is longer than a half-open turn.
-    assert!(stream(&manager).await.is_whole());
+    // The probe takes 200 s, which is longer than a half-open turn. Meanwhile there is no room.
+    let (probe, other) = tokio::join!(stream(&manager), async {
+        tokio::time::sleep(100 * SECOND).await;
+        manager.stream(ask()).await
+    });
+    assert_eq!(other.unwrap_err().kind(), ModelErrorKind::Unavailable);
+    assert!(probe.is_whole());
     let health = &manager.health_check()["first"].circuit_breaker;
     assert_eq!(health.state, CircuitState::Closed);
     assert_eq!(health.metrics.slow_requests, Some(0));
