@@ -75,6 +75,34 @@ async fn axum_answers_for_a_dependency_that_is_down() {
 }
 
 #[tokio::test]
+#[cfg(feature = "http")]
+async fn tonic_sees_streams_that_break_half_way() {
+    let mut lines = lines("tonic").await;
+    let rejection = lines.remove(6);
+    assert!(
+        rejection.starts_with(
+            "Unavailable: circuit is open (too many failures in a row), try again in "
+        ),
+        "{rejection}"
+    );
+    assert_eq!(
+        lines,
+        [
+            "# the rocket is well",
+            "3, 2, 1, lift-off",
+            "# the rocket has a leak",
+            "3, 2, Unavailable: no fuel left",
+            "circuit: CLOSED -> OPEN (too many failures in a row)",
+            "3, 2, Unavailable: no fuel left",
+            "# the rocket is well again, and the circuit has waited for its reset timeout",
+            "circuit: OPEN -> HALF_OPEN",
+            "circuit: HALF_OPEN -> CLOSED",
+            "3, 2, 1, lift-off",
+        ]
+    );
+}
+
+#[tokio::test]
 #[cfg(feature = "fallback")]
 async fn fallback_has_the_first_available_link_answer() {
     assert_eq!(
