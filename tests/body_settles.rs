@@ -469,6 +469,21 @@ async fn t8_slow_is_a_matter_of_the_head() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn t8_slow_is_a_matter_of_the_head_of_what_was_dropped_too() {
+    let config = slow_after_a_second().on_cancel(OnCancel::FailAfter(10 * SECOND));
+    let layer = layer_of(config, BodyConfig::new());
+    let mut body = Box::pin(body(&layer, Script::new([Hang])).await);
+    assert_pending!(task::spawn(body.frame()).poll());
+    advance(60 * SECOND).await;
+    drop(body);
+    let metrics = layer.circuit().metrics();
+    assert_eq!(
+        (metrics.failed_requests, metrics.slow_requests),
+        (1, Some(0))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn t8_slow_is_a_matter_of_the_whole_where_that_is_asked_for() {
     let whole = BodyConfig::new().slow_call_includes_body(true);
     let layer = layer_of(slow_after_a_second(), whole);
@@ -507,30 +522,97 @@ async fn b13_a_call_with_a_slow_head_counts_as_slow_while_its_body_runs_and_once
 
 // ===== half-open =====
 
+/// A layer whose circuit is due for a probe.
+async fn due(probes: u32, deadlines: BodyConfig) -> AtEnd<HttpClassifier> {
+    let layer = layer_of(config().half_open_requests(probes), deadlines);
+    layer.circuit().try_acquire().unwrap().failure();
+    advance(RESET).await;
+    layer
+}
+
+/// The state, once a call has brought about what is due.
+fn state(layer: &AtEnd<HttpClassifier>) -> CircuitState {
+    assert!(layer.circuit().try_acquire().is_err());
+    layer.circuit().state()
+}
+
+/// Longer than `half_open_timeout`, which is 60 s.
+const LONG: Duration = Duration::from_secs(70);
+
 #[tokio::test(start_paused = true)]
 async fn t8_a_probe_that_streams_keeps_its_turn() {
-    let probes = || config().half_open_requests(1);
-    let trickle = || {
-        (0..10)
-            .flat_map(|_| [Data("a"), Wait(15 * SECOND)])
-            .chain([Data("z")])
-    };
-    for (deadlines, kept) in [
-        (BodyConfig::new().idle_timeout(20 * SECOND), true),
-        (BodyConfig::new(), false),
-    ] {
-        let layer = layer_of(probes(), deadlines);
-        layer.circuit().try_acquire().unwrap().failure();
-        advance(RESET).await;
-        let probe = tokio::spawn(body(&layer, Script::new(trickle())).await.collect());
-        sleep(70 * SECOND).await; // `half_open_timeout` is 60 s
-        assert!(layer.circuit().try_acquire().is_err());
-        let state = layer.circuit().state();
-        assert_eq!(state == CircuitState::HalfOpen, kept, "{state}");
+    let trickle = || (0..10).flat_map(|_| [Data("a"), Wait(15 * SECOND)]);
+    let first_late = || [Wait(90 * SECOND), Data("a")].into_iter();
+    let (idle, first) = (20 * SECOND, 100 * SECOND);
+    let cases: [(BodyConfig, Vec<Step>, CircuitState); 4] = [
+        (BodyConfig::new(), trickle().collect(), CircuitState::Open),
+        (
+            BodyConfig::new().idle_timeout(idle),
+            trickle().collect(),
+            CircuitState::HalfOpen,
+        ),
+        (
+            BodyConfig::new(),
+            first_late().collect(),
+            CircuitState::Open,
+        ),
+        (
+            BodyConfig::new()
+                .idle_timeout(idle)
+                .first_byte_timeout(first),
+            first_late().collect(),
+            CircuitState::HalfOpen,
+        ),
+    ];
+    for (deadlines, steps, expected) in cases {
+        let layer = due(1, deadlines).await;
+        let steps = steps.into_iter().chain([Data("z")]);
+        let probe = tokio::spawn(body(&layer, Script::new(steps)).await.collect());
+        sleep(LONG).await;
+        assert_eq!(state(&layer), expected);
         probe.await.unwrap().unwrap();
-        let state = layer.circuit().state();
-        assert_eq!(state == CircuitState::Closed, kept, "{state}");
+        let recovered = expected == CircuitState::HalfOpen;
+        assert_eq!(layer.circuit().state() == CircuitState::Closed, recovered);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_probe_whose_reader_takes_his_time_keeps_its_turn() {
+    let layer = due(1, BodyConfig::new().idle_timeout(20 * SECOND)).await;
+    let ready = (0..10).map(|_| Data("a"));
+    let mut body = Box::pin(body(&layer, Script::new(ready)).await);
+    for _ in 0..9 {
+        body.frame().await.unwrap().unwrap();
+        sleep(15 * SECOND).await;
+    }
+    assert_eq!(state(&layer), CircuitState::HalfOpen);
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(layer.circuit().state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_turn_that_has_ended_is_not_revived() {
+    let layer = due(1, BodyConfig::new().idle_timeout(20 * SECOND)).await;
+    let mut body = Box::pin(body(&layer, Script::new([Data("a"), Data("b"), Data("c")])).await);
+    body.frame().await.unwrap().unwrap();
+    sleep(LONG).await;
+    body.frame().await.unwrap().unwrap();
+    assert_eq!(state(&layer), CircuitState::Open);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_probe_keeps_no_turn_but_its_own() {
+    let layer = due(2, BodyConfig::new().idle_timeout(20 * SECOND)).await;
+    let trickle = (0..30).flat_map(|_| [Data("a"), Wait(15 * SECOND)]);
+    let late = tokio::spawn(body(&layer, Script::new(trickle)).await.collect());
+    layer.circuit().try_acquire().unwrap().failure(); // the other probe, which ends the turn
+    sleep(RESET).await;
+    let _hang = [(); 2].map(|()| layer.circuit().try_acquire().unwrap());
+    assert_eq!(state(&layer), CircuitState::HalfOpen);
+    sleep(LONG).await;
+    assert_eq!(state(&layer), CircuitState::Open);
+    assert!(!late.is_finished());
+    late.abort();
 }
 
 #[tokio::test(start_paused = true)]
@@ -576,6 +658,9 @@ async fn t8_a_grpc_stream_that_ends_without_a_status_is_a_failure() {
         response.into_body().collect().await.unwrap();
         assert_eq!(seen(&layer), FAILURE);
     }
+    let layer = grpc();
+    let _unread = call(&layer, ok(Script::new([]))).await;
+    assert_eq!(seen(&layer), FAILURE, "there is nothing to wait for");
 }
 
 #[tokio::test(start_paused = true)]
