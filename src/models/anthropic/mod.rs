@@ -131,6 +131,8 @@ impl Provider for Anthropic {
 }
 
 #[cfg(test)]
+pub(super) use self::stream_tests::STREAM;
+#[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
 mod tests;

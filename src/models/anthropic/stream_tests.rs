@@ -6,7 +6,7 @@ use crate::models::stream_support::{run, splits};
 use crate::models::{FinishReason, ModelErrorKind::*, StreamEvent, StreamEvent::*, Usage};
 
 /// The documentation's example, with thinking before the text and a tool after it.
-const STREAM: &str = r#"event: message_start
+pub(in crate::models) const STREAM: &str = r#"event: message_start
 data: {"type":"message_start","message":{"id":"msg_01","type":"message","role":"assistant","content":[],"model":"claude-sonnet-4-5-20250929","stop_reason":null,"stop_sequence":null,"usage":{"input_tokens":472,"cache_read_input_tokens":100,"output_tokens":2}}}
 
 event: content_block_start

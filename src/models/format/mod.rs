@@ -222,4 +222,6 @@ impl StreamEncoder {
 }
 
 #[cfg(test)]
+mod round_trips;
+#[cfg(test)]
 mod tests;

@@ -165,6 +165,8 @@ impl Provider for OpenAi {
 }
 
 #[cfg(test)]
+pub(super) use self::stream_tests::{DEEPSEEK, STREAM};
+#[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use crate::models::stream_support::{run, splits};
 use crate::models::{FinishReason, ModelErrorKind::*, StreamEvent, StreamEvent::*, Usage};
 
 /// The documentation's chunks, with a call of a tool after the text.
-const STREAM: &str = r#"data: {"id":"chatcmpl-123","object":"chat.completion.chunk","created":1694268190,"model":"gpt-4o-mini","system_fingerprint":"fp_44709d6fcb","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null}
+pub(in crate::models) const STREAM: &str = r#"data: {"id":"chatcmpl-123","object":"chat.completion.chunk","created":1694268190,"model":"gpt-4o-mini","system_fingerprint":"fp_44709d6fcb","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null}
 
 data: {"id":"chatcmpl-123","object":"chat.completion.chunk","created":1694268190,"model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"Hellö"},"logprobs":null,"finish_reason":null}],"usage":null}
 
@@ -30,7 +30,7 @@ data: [DONE]
 "#;
 
 /// What the reasoning model sends, once its turn in the queue has come.
-const DEEPSEEK: &str = r#": keep-alive
+pub(in crate::models) const DEEPSEEK: &str = r#": keep-alive
 
 : keep-alive
 
