@@ -16,8 +16,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), BoxError> {
-//! let primary = service_fn(|_: &'static str| async { Err::<String, BoxError>("out of order".into()) });
-//! let backup = service_fn(|name: &'static str| async move { Ok::<_, BoxError>(format!("hello, {name}")) });
+//! let primary = service_fn(async |_: &'static str| Err::<String, BoxError>("out of order".into()));
+//! let backup = service_fn(async |name: &'static str| Ok::<_, BoxError>(format!("hello, {name}")));
 //!
 //! let mut service = Fallback::new(primary).or(backup);
 //! let answer = service.ready().await?.call("world").await?;
@@ -25,6 +25,11 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! All links answer with the same type. Beside a circuit breaker with
+//! [`.body()`](crate::CircuitBreakerLayer::body) or `.grpc()`, whose responses have bodies of another
+//! type, the bodies of the others are mapped into one, or all of them boxed. Errors convert into that
+//! of the first link.
 //!
 //! # Which link
 //!
