@@ -146,6 +146,22 @@ impl Hot {
             && self.run.is_empty()
     }
 
+    /// Counts a success that is [recorded in time alone](Word::records_in_time_alone), which takes
+    /// half of what [`settle`](Self::settle) does. Returns whether that breaks the rule; nothing is
+    /// counted if something is in the way.
+    #[inline]
+    pub(super) fn succeed_in_time(&self, word: Word, now: u64, ran: u64) -> Result<bool, Missed> {
+        let is_current = || self.word() == word;
+        let counts = self.errors.record_good(now, is_current).ok_or(Missed)?;
+        if word.is_counted() {
+            self.took(ran);
+            self.tallies.last_success.store(now, Relaxed);
+        }
+        self.run.success(word.generation());
+        // It can: the window may hold enough calls only now.
+        Ok(counts.bad != 0 && self.errors.is_broken_by(counts))
+    }
+
     /// Counts how a call ended that was admitted in `word`, a state whose calls are recorded.
     /// Returns the rule that says open, if one does. `turn` turns the windows on to now.
     #[inline]
@@ -192,6 +208,7 @@ impl Hot {
         Ok(broken)
     }
 
+    #[inline]
     fn settle_slow(&self, word: Word, end: End, turn: impl Fn()) -> Option<TripReason> {
         let is_slow = self.is_slow(end.ran);
         if is_slow {

@@ -40,7 +40,8 @@
 //! - Never more than `half_open_requests` probes are in flight in one half-open turn.
 //!   (`loom_a_half_open_turn_admits_no_more_than_its_probes`)
 //! - No call is lost or counted twice, also while a window turns, and what settles in a later
-//!   generation moves no window, run or probe count of it. (`loom_a_window_loses_nothing_while_it_turns`,
+//!   generation moves no window, run or probe count of it. (`loom_a_window_loses_no_failure_while_it_turns`,
+//!   `loom_a_window_loses_no_success_while_it_turns`,
 //!   `loom_a_late_result_moves_nothing_of_the_next_generation`,
 //!   `loom_a_call_of_the_new_generation_is_not_lost`)
 //! - A call that still runs though it is slow by now is counted once: as such, or as settled.

@@ -368,32 +368,46 @@ struct Turned {
 
 impl Turned {
     fn record(&self, bad: bool, now: u64) -> Counts {
+        let good = (!bad).then(|| self.window.record_good(now, || true));
+        if let Some(counts) = good.flatten() {
+            return counts;
+        }
         let turn = || self.window.turn(&mut self.ring.lock().unwrap(), now);
         let counts = self.window.record(bad, now, || true, turn);
         counts.expect("the generation is the present one")
     }
 }
 
-#[test]
-fn loom_a_window_loses_nothing_while_it_turns() {
-    explore(|| {
+fn a_window_loses_nothing_while_it_turns(bad: bool) {
+    explore(move || {
         let window = TimeWindow::new();
         let ring = window.begin(300, 0);
         let turned = Arc::new(Turned {
             window,
             ring: sync::Mutex::new(ring),
         });
-        turned.record(true, 0);
+        turned.record(bad, 0);
         let theirs = turned.clone();
         // One turns the window to the next step; the other read the clock before that.
-        let handle = thread::spawn(move || theirs.record(true, 1));
-        let mine = turned.record(true, 0);
+        let handle = thread::spawn(move || theirs.record(bad, 1));
+        let mine = turned.record(bad, 0);
         let their = handle.join().unwrap();
-        let mut seen = [mine.bad, their.bad];
+        let mut seen = [mine.settled(), their.settled()];
         seen.sort_unstable();
         assert_eq!(seen, [2, 3], "each sees its predecessors, and itself");
         let mut ring = turned.ring.lock().unwrap();
-        assert_eq!(turned.window.counts(&mut ring, 1).bad, 3);
-        assert_eq!(turned.window.lifetime(&ring).bad, 3);
+        let held = turned.window.counts(&mut ring, 1);
+        assert_eq!((held.settled(), held.bad), (3, if bad { 3 } else { 0 }));
+        assert_eq!(turned.window.lifetime(&ring), held);
     });
+}
+
+#[test]
+fn loom_a_window_loses_no_failure_while_it_turns() {
+    a_window_loses_nothing_while_it_turns(true);
+}
+
+#[test]
+fn loom_a_window_loses_no_success_while_it_turns() {
+    a_window_loses_nothing_while_it_turns(false);
 }

@@ -71,6 +71,15 @@ impl Shared {
 
     #[inline(never)]
     fn admit_rest(&self, word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
+        // What most calls are, without what the rest has to be ready for.
+        if word.admits_all() && !word.is_watched() {
+            return Ok(self.admitted(word, self.started(word)));
+        }
+        self.admit_watched(word, lease)
+    }
+
+    #[inline(never)]
+    fn admit_watched(&self, word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
         let word = if word.admits_all() {
             word
         } else {
@@ -89,22 +98,30 @@ impl Shared {
         self.with(|machine, hot, now| machine.admit(hot, now, lease))
     }
 
-    /// Records what is to be known of a call that was admitted.
+    /// Begins a call that was admitted, and may have to be watched.
     fn begin(&self, mut word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
-        let mut started = NEVER;
-        if word.is_timed() {
-            started = self.now();
-            if word.is_watched() && word.is_recorded() {
-                if started >= self.hot.look_at() {
-                    word = self.look(word, lease)?;
-                }
-                self.watch(word, started);
+        let started = self.started(word);
+        if word.is_watched() && word.is_recorded() {
+            if started >= self.hot.look_at() {
+                word = self.look(word, lease)?;
             }
+            self.watch(word, started);
         }
+        Ok(self.admitted(word, started))
+    }
+
+    #[inline]
+    fn started(&self, word: Word) -> u64 {
+        if word.is_timed() { self.now() } else { NEVER }
+    }
+
+    /// Records what is to be known of a call that was admitted.
+    #[inline]
+    fn admitted(&self, word: Word, started: u64) -> Ticket {
         if word.is_counted() {
             Tallies::count(&self.hot.tallies.admitted);
         }
-        Ok(Ticket { word, started })
+        Ticket { word, started }
     }
 
     /// Looks at the rules because time has passed, and admits the call anew if the circuit is no
@@ -194,19 +211,39 @@ impl Shared {
 
     #[inline]
     pub(super) fn settle(this: Arc<Self>, ticket: Ticket, settlement: Settlement) {
-        let is_success = settlement.outcome == Outcome::Success;
-        if !(is_success && this.hot.succeed(ticket.word)) {
-            Self::settle_rest(this, ticket, settlement);
+        if settlement.outcome != Outcome::Success {
+            Self::settle_otherwise(this, ticket, settlement);
+        } else if !this.hot.succeed(ticket.word) {
+            Self::settle_success(this, ticket);
         }
     }
 
-    /// Out of line, and so once in a program instead of once in each kind of future. It takes the
-    /// handle along, so that there is one place less to drop it.
+    // What follows is out of line, and so once in a program instead of once in each kind of future.
+    // It takes the handle along, so that there is one place less to drop it.
+
     #[inline(never)]
-    fn settle_rest(this: Arc<Self>, ticket: Ticket, settlement: Settlement) {
+    fn settle_success(this: Arc<Self>, ticket: Ticket) {
+        let Ticket { word, started } = ticket;
+        if word.records_in_time_alone() {
+            let now = this.now();
+            let ran = now.saturating_sub(started);
+            match this.hot.succeed_in_time(word, now, ran) {
+                Ok(false) => return,
+                Ok(true) => {
+                    return this.conclude(word, Some(TripReason::ErrorRate), Outcome::Success);
+                }
+                Err(Missed) => {}
+            }
+        }
+        Self::settle_otherwise(this, ticket, Settlement::SUCCESS);
+    }
+
+    #[inline(never)]
+    fn settle_otherwise(this: Arc<Self>, ticket: Ticket, settlement: Settlement) {
         this.settle_fully(ticket, settlement);
     }
 
+    #[inline]
     fn settle_fully(&self, ticket: Ticket, settlement: Settlement) {
         let Settlement { outcome, cause } = settlement;
         self.hot.tallies.cause(cause);

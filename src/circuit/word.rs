@@ -147,6 +147,13 @@ impl Word {
         !self.is_recorded() || self.has(recorded)
     }
 
+    /// The most common shape of those that record successes: a window of time, and no slow calls.
+    #[inline]
+    pub(super) fn records_in_time_alone(self) -> bool {
+        let shape = Shape::WATCHING | Shape::ERRORS | Shape::SLOW;
+        self.0 & (CHANGING | 0b110 | (shape << SHAPE_SHIFT)) == Shape::ERRORS_IN_TIME << SHAPE_SHIFT
+    }
+
     /// Everything is recorded, admissions included.
     #[inline]
     pub(super) fn is_counted(self) -> bool {

@@ -14,6 +14,10 @@ pub(in crate::circuit) struct Settlement {
 }
 
 impl Settlement {
+    pub(in crate::circuit) const SUCCESS: Self = Self {
+        outcome: Outcome::Success,
+        cause: Cause::Answered,
+    };
     pub(in crate::circuit) const FAILURE: Self = Self {
         outcome: Outcome::FAILURE,
         cause: Cause::Answered,

@@ -75,6 +75,13 @@ impl Rate {
         }
     }
 
+    /// Counts a good call in the window of time, unless something is in the way: then nothing is
+    /// counted, and it is to be [recorded](Self::record).
+    #[inline]
+    pub(crate) fn record_good(&self, now: u64, is_current: impl Fn() -> bool) -> Option<Counts> {
+        self.time.record_good(now, is_current)
+    }
+
     /// The window of calls.
     #[inline]
     fn calls(&self) -> &CountWindow {

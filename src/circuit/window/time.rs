@@ -150,6 +150,25 @@ impl TimeWindow {
         }
     }
 
+    /// [`record`](Self::record) for a good call, as far as one try takes it. `None`: nothing was
+    /// counted.
+    #[inline]
+    pub(crate) fn record_good(&self, now: u64, is_current: impl Fn() -> bool) -> Option<Counts> {
+        // The orderings are those of `record`, and have the same reasons.
+        let seen = self.current.load(Acquire);
+        let full = seen & FIELD == FIELD;
+        if full || seen & TURNING != 0 || now >= self.ends.load(Relaxed) || !is_current() {
+            return None;
+        }
+        let mut counts = unpack(seen + GOOD);
+        counts.good += self.older_good.load(Relaxed);
+        counts.bad += self.older_bad.load(Relaxed);
+        let counted = self
+            .current
+            .compare_exchange(seen, seen + GOOD, AcqRel, Relaxed);
+        counted.ok().map(|_| counts)
+    }
+
     /// When its current step ends: what it holds changes then by time alone.
     pub(crate) fn ends(&self) -> u64 {
         self.ends.load(Relaxed)
