@@ -4,16 +4,20 @@ use std::{
     future::Future,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use allocation_counter::{AllocationInfo, measure};
 use tower::{Layer, Service};
 use tower_breaker::{
-    Circuit, CircuitBreakerConfig, CircuitBreakerLayer, CircuitState, Error, service::FailFast,
+    Circuit, CircuitBreakerConfig, CircuitBreakerConfigBuilder, CircuitBreakerLayer, CircuitState,
+    Error, ManualClock, Record, service::FailFast,
 };
 
 /// Enough for anything that grows with the calls to grow: the window of a slower design, say.
 const CALLS: u64 = 10_000;
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Answers at once; an odd number is refused.
 #[derive(Debug, Clone)]
@@ -133,19 +137,56 @@ fn p_bytes_of_a_future() {
     assert!(ours - inner - timer <= 32);
 }
 
-#[test]
-fn p_bytes_of_a_circuit() {
-    let config = CircuitBreakerConfig::default();
+/// What a circuit takes, but for the latency histogram: its buckets, and 56 bytes about them.
+fn bytes_of_a_circuit(config: CircuitBreakerConfigBuilder) -> u64 {
+    let config = config.build().unwrap();
+    let histogram = match config.record() {
+        Record::All if cfg!(feature = "latency") => 9_216 + 56,
+        _ => 0,
+    };
     let circuit = std::cell::Cell::new(None);
     let allocated = measure(|| circuit.set(Some(Circuit::new(config.clone()))));
-    println!(
-        "circuit: {} B in {} blocks, and {} B a handle",
-        allocated.bytes_current,
-        allocated.count_current,
-        size_of::<Circuit>()
-    );
-    // The window's 300 steps take 2,400 B and the latency histogram 9,216 B; the goal for the rest
-    // is 1 KiB; what goes beyond it is a second window for slow calls, and cache lines.
-    let apart = if cfg!(feature = "latency") { 9_216 } else { 0 };
-    assert!(allocated.bytes_current <= apart + 2_400 + 1_344);
+    allocated.bytes_current as u64 - histogram
+}
+
+#[test]
+fn p_bytes_of_a_circuit() {
+    let config = CircuitBreakerConfig::builder;
+    let rules = || config().record(Record::Rules);
+    for (what, most, config) in [
+        ("by default", 1_024, config()),
+        ("with a window of 100 calls", 1_024, config().window(100)),
+        (
+            "with a run alone",
+            768,
+            rules().error_threshold_percentage(None),
+        ),
+        // A second window, and those that run.
+        (
+            "with slow calls",
+            2_560,
+            config().slow_call_duration(SECOND),
+        ),
+    ] {
+        let bytes = bytes_of_a_circuit(config);
+        println!("circuit {what}: {bytes} B");
+        assert!(bytes <= most, "{what}: {bytes} B");
+    }
+    assert_eq!(size_of::<Circuit>(), 8);
+}
+
+#[test]
+fn p_calls_add_nothing_to_a_circuit() {
+    let (mut service, circuit) = breaker();
+    let clock = ManualClock::new();
+    let moving = Circuit::with_clock(CircuitBreakerConfig::default(), clock.clone());
+    let grown = measure(|| {
+        for number in 0..CALLS {
+            let _ = call(&mut service, number);
+            clock.advance(SECOND);
+            moving.try_acquire().unwrap().success();
+        }
+    });
+    assert_eq!(grown.bytes_current, 0);
+    assert_eq!(circuit.state(), CircuitState::Closed);
 }

@@ -85,21 +85,26 @@ impl fmt::Debug for Events {
 
 type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// Who is told.
+/// Who is told. Made for the first who listens: many circuits have none.
 #[derive(Default)]
-pub(super) struct Audience {
+pub(super) struct Audience(OnceLock<Box<Told>>);
+
+#[derive(Default)]
+struct Told {
     listeners: Mutex<Vec<Listener>>,
-    /// Made for the first subscriber: most circuits have none.
     channel: OnceLock<broadcast::Sender<Event>>,
 }
 
 impl Audience {
     pub(super) fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        self.lock().push(Arc::new(listener));
+        self.told().lock().push(Arc::new(listener));
     }
 
     pub(super) fn subscribe(&self) -> Events {
-        let channel = self.channel.get_or_init(|| broadcast::channel(BACKLOG).0);
+        let channel = self
+            .told()
+            .channel
+            .get_or_init(|| broadcast::channel(BACKLOG).0);
         let events = stream::unfold(channel.subscribe(), |mut receiver| async {
             let item = match receiver.recv().await {
                 Ok(event) => Ok(event),
@@ -112,17 +117,24 @@ impl Audience {
     }
 
     pub(super) fn tell(&self, event: Event) {
-        if let Some(channel) = self.channel.get() {
+        let Some(told) = self.0.get() else { return };
+        if let Some(channel) = told.channel.get() {
             // An error means that nobody is subscribed.
             contain(|| drop(channel.send(event)));
         }
         // Cloned, so that a listener may add listeners.
-        let listeners = self.lock().clone();
+        let listeners = told.lock().clone();
         for listener in listeners {
             contain(|| listener(&event));
         }
     }
 
+    fn told(&self) -> &Told {
+        self.0.get_or_init(Box::default)
+    }
+}
+
+impl Told {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Listener>> {
         // Nothing panics while it is held.
         self.listeners

@@ -5,9 +5,7 @@
 //! turn, the next step of the window, another configuration) is done under the circuit's lock, in
 //! [`Machine`](super::machine::Machine), which publishes its results here.
 
-#[cfg(feature = "latency")]
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::{sync::OnceLock, time::Duration};
 
 #[cfg(feature = "latency")]
 use super::latency::Latencies;
@@ -27,23 +25,35 @@ use super::{
     word::Word,
 };
 
+/// In this order, because every call reads what comes first, and writes what comes last: between the
+/// word and that lies more than a cache line. (Aligning them to one would take up to 100 bytes more.)
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Hot {
     settings: Settings,
-    run: Run,
-    /// Calls that failed, and calls that were slow.
-    pub(super) errors: Rate,
-    pub(super) slow: Rate,
-    pub(super) running: Running,
-    pub(super) tallies: Tallies,
+    /// Made when calls can first be slow.
+    slow: OnceLock<Box<Slow>>,
     /// Made when latencies are first recorded.
     #[cfg(feature = "latency")]
-    pub(super) latencies: OnceLock<Latencies>,
+    pub(super) latencies: OnceLock<Box<Latencies>>,
+    run: Run,
+    /// Calls that failed.
+    pub(super) errors: Rate,
+    pub(super) tallies: Tallies,
 }
 
-/// On a cache line of its own: every call reads it, and hardly anything writes it.
+/// What is recorded where calls can be slow.
 #[derive(Debug)]
-#[repr(align(64))]
+pub(super) struct Slow {
+    /// Calls that were slow.
+    pub(super) rate: Rate,
+    /// Calls that may become so.
+    pub(super) running: Running,
+}
+
+/// Hardly anything writes it.
+#[derive(Debug)]
+#[repr(C)]
 struct Settings {
     word: AtomicU64,
     /// When an open circuit is due for a probe.
@@ -87,13 +97,12 @@ impl Hot {
                 timeout: never(),
                 cancelled_after: never(),
             },
-            run: Run::new(),
-            errors: Rate::new(),
-            slow: Rate::new(),
-            running: Running::new(),
-            tallies: Tallies::new(),
+            slow: OnceLock::new(),
             #[cfg(feature = "latency")]
             latencies: OnceLock::new(),
+            run: Run::new(),
+            errors: Rate::new(),
+            tallies: Tallies::new(),
         }
     }
 
@@ -101,6 +110,19 @@ impl Hot {
     pub(super) fn word(&self) -> Word {
         // Acquire: what was prepared for a generation is seen by those who see the generation.
         Word(self.settings.word.load(Acquire))
+    }
+
+    /// What is recorded where calls can be slow, if ever they could.
+    #[inline]
+    pub(super) fn slow(&self) -> Option<&Slow> {
+        self.slow.get().map(Box::as_ref)
+    }
+
+    /// For calls that are watched.
+    #[inline]
+    pub(super) fn running(&self) -> &Running {
+        let slow = self.slow().expect("it is made before calls are watched");
+        &slow.running
     }
 
     /// When an open circuit is due for a probe.
@@ -214,16 +236,17 @@ impl Hot {
         if is_slow {
             Tallies::count(&self.tallies.slow);
         }
-        if end.now >= self.running.due() {
+        let slow = self.slow()?;
+        if end.now >= slow.running.due() {
             turn();
         }
         let is_current = || self.word().carried() == word;
         // If it is not current any more, what this window holds has just been cleared away.
-        let mut counts = self
-            .slow
+        let mut counts = slow
+            .rate
             .record(word.slow(), is_slow, end.now, is_current, turn)?;
-        counts.bad += self.running.overdue(word.cohort());
-        let broken = self.slow.is_broken_by(counts);
+        counts.bad += slow.running.overdue(word.cohort());
+        let broken = slow.rate.is_broken_by(counts);
         broken.then_some(TripReason::SlowCalls)
     }
 
@@ -249,12 +272,30 @@ impl Hot {
 
     // ===== for the machine, under the lock =====
 
+    /// Makes what calls will be recorded in, before they are.
+    pub(super) fn make(&self, config: &CircuitBreakerConfig) {
+        if config.slow_call_duration.is_some() {
+            self.slow.get_or_init(|| {
+                Box::new(Slow {
+                    rate: Rate::new(),
+                    running: Running::new(),
+                })
+            });
+        }
+        #[cfg(feature = "latency")]
+        if config.record == super::config::Record::All {
+            self.latencies.get_or_init(|| Box::new(Latencies::new()));
+        }
+    }
+
     /// Takes over what a call may find changed at any moment.
     pub(super) fn configure(&self, config: &CircuitBreakerConfig, generation: u64) {
         let volume = config.volume_threshold;
         self.errors
             .set_rule(config.error_threshold_percentage, volume);
-        self.slow.set_rule(config.slow_call_percentage, volume);
+        if let Some(slow) = self.slow() {
+            slow.rate.set_rule(config.slow_call_percentage, volume);
+        }
         self.run.set_threshold(config.failure_threshold, generation);
         let set = |setting: &AtomicU64, value: Option<Duration>| {
             // A time that is too long to be counted is none that ends.
@@ -267,10 +308,6 @@ impl Hot {
             OnCancel::FailAfter(least) => Some(least),
         };
         set(&self.settings.cancelled_after, cancelled_after);
-        #[cfg(feature = "latency")]
-        if config.record == super::config::Record::All {
-            self.latencies.get_or_init(Latencies::new);
-        }
         // A rule may have become true.
         self.set_look_at(0);
     }

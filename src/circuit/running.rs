@@ -7,9 +7,9 @@
 //! the window: so it is never counted twice, and between the two it may be missing for a moment. (A
 //! rule that is true only with such a call is then found to be so by that very call, as it enters.)
 //!
-//! Buckets are so many that each is 1/510 of `slow_call_duration` wide. A call may become overdue by
-//! as much too early: less than a step of the window, unless a slow call takes longer than 1.7
-//! monitoring periods.
+//! Buckets are so many that each is between 1/126 and 1/63 of `slow_call_duration` wide. A call may
+//! become overdue by as much too early: less than a step of the window, unless a slow call takes
+//! longer than two monitoring periods.
 //!
 //! # Why it is exact
 //!
@@ -22,15 +22,15 @@
 //! 65,536 generations, and a moment after 2^29 buckets: a call would have to be suspended within its
 //! admission or settlement for exactly so long to be mistaken.
 
-use std::sync::OnceLock;
+use std::array;
 
 use super::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-/// A power of two, so that a bucket is found without a division by it. (Four under loom.)
-const BUCKETS: u64 = if cfg!(tower_breaker_loom) { 4 } else { 512 };
+/// A power of two, as is their width: so a bucket is found without a division. (Four under loom.)
+const BUCKETS: u64 = if cfg!(tower_breaker_loom) { 4 } else { 128 };
 
 /// Buckets from the one that is not yet overdue to the one that is now: those of a slow call's time,
 /// which it need not begin with, and one to spare.
@@ -45,9 +45,8 @@ const COHORT_SHIFT: u32 = 44;
 
 #[derive(Debug)]
 pub(super) struct Running {
-    /// Made when calls are first watched.
-    buckets: OnceLock<Box<[AtomicU64]>>,
-    /// Nanoseconds per bucket, and after which a call is slow.
+    buckets: [AtomicU64; BUCKETS as usize],
+    /// Nanoseconds per bucket, as a power of two, and after which a call is slow.
     width: AtomicU64,
     slow_after: AtomicU64,
     /// The first moment, in buckets, that is not overdue, and when it will be.
@@ -67,9 +66,8 @@ impl Running {
     pub(super) fn new() -> Self {
         let zero = || AtomicU64::new(0);
         Self {
-            buckets: OnceLock::new(),
-            // Never 0, because it divides.
-            width: AtomicU64::new(1),
+            buckets: array::from_fn(|_| zero()),
+            width: zero(),
             slow_after: zero(),
             first: zero(),
             due: AtomicU64::new(u64::MAX),
@@ -142,17 +140,13 @@ impl Running {
 
     /// Forgets who was watched, and watches a new cohort from now on.
     pub(super) fn begin(&self, cohort: u64, slow_after: u64, now: u64) {
-        let width = slow_after.div_ceil(LIVE).max(1);
-        self.width.store(width, Relaxed);
+        let width = slow_after.div_ceil(LIVE).next_power_of_two();
+        self.width.store(width.ilog2().into(), Relaxed);
         self.slow_after.store(slow_after, Relaxed);
         let first = self.first_at(now);
         self.set_first(first);
-        let buckets = self.buckets.get_or_init(|| {
-            let none = (0..BUCKETS).map(|_| AtomicU64::new(0));
-            none.collect()
-        });
         for moment in first..first.saturating_add(BUCKETS) {
-            let bucket = Bucket::of(buckets, cohort, moment);
+            let bucket = Bucket::of(&self.buckets, cohort, moment);
             // Swapped, not stored: calls of the cohort before may be leaving, and loom knows the
             // order of changes only where each reads the one before.
             bucket.word.swap(bucket.empty, Relaxed);
@@ -164,16 +158,13 @@ impl Running {
     /// Counts as overdue who is so at `now`.
     pub(super) fn turn(&self, now: u64) {
         let (from, to) = (self.first.load(Relaxed), self.first_at(now));
-        let Some(buckets) = self.buckets.get() else {
-            return;
-        };
         let cohort = self.overdue.load(Relaxed) >> COHORT_SHIFT;
         // In a long pause each bucket is overdue once.
         for moment in from..to.min(from.saturating_add(BUCKETS)) {
             // The next moment from `to` on that comes round to this bucket.
             let rounds = (to - moment).div_ceil(BUCKETS);
             let next = moment.saturating_add(rounds * BUCKETS);
-            let bucket = Bucket::of(buckets, cohort, next);
+            let bucket = Bucket::of(&self.buckets, cohort, next);
             // Who comes after this sees the next moment, and goes to the overdue.
             let left = bucket.word.swap(bucket.empty, AcqRel) & CALLS;
             if left != 0 {
@@ -186,7 +177,7 @@ impl Running {
 
     fn set_first(&self, first: u64) {
         self.first.store(first, Relaxed);
-        let begins = first.saturating_mul(self.width.load(Relaxed));
+        let begins = first.saturating_mul(1 << self.width.load(Relaxed));
         let due = begins.saturating_add(self.slow_after.load(Relaxed));
         self.due.store(due, Relaxed);
     }
@@ -194,18 +185,14 @@ impl Running {
     /// The first moment that is not overdue: as old as a slow call's time, or younger.
     fn first_at(&self, now: u64) -> u64 {
         match now.checked_sub(self.slow_after.load(Relaxed)) {
-            Some(latest) => latest / self.width.load(Relaxed) + 1,
+            Some(latest) => (latest >> self.width.load(Relaxed)) + 1,
             None => 0,
         }
     }
 
     #[inline]
     fn bucket(&self, cohort: u64, started: u64) -> Bucket<'_> {
-        let buckets = self
-            .buckets
-            .get()
-            .expect("they are made before calls are watched");
-        Bucket::of(buckets, cohort, started / self.width.load(Relaxed))
+        Bucket::of(&self.buckets, cohort, started >> self.width.load(Relaxed))
     }
 }
 
@@ -271,8 +258,8 @@ mod loom_tests {
     use loom::thread;
 
     const COHORT: u64 = 0x10;
-    /// Two buckets of 5.
-    const SLOW: u64 = 10;
+    /// Two buckets of 4.
+    const SLOW: u64 = 8;
 
     struct Watched {
         running: Running,
@@ -313,8 +300,8 @@ mod loom_tests {
     fn loom_nobody_is_lost_who_enters_while_it_turns() {
         loom::model(|| {
             let watched = Watched::new();
-            both(&watched, |w| w.enter(0), |w| w.turn(SLOW + 5));
-            assert_eq!(watched.overdue_at(SLOW + 5), 1);
+            both(&watched, |w| w.enter(0), |w| w.turn(SLOW + 4));
+            assert_eq!(watched.overdue_at(SLOW + 4), 1);
             watched.running.leave(COHORT, 0);
             assert_eq!(watched.overdue_at(100 * SLOW), 0);
         });
@@ -341,18 +328,18 @@ mod loom_tests {
     fn loom_a_bucket_goes_round_while_two_are_about_it() {
         loom::model(|| {
             let watched = Watched::new();
-            // The bucket of 0 is the one of 20 the next time round.
+            // The bucket of 0 is the one of 16 the next time round.
             both(
                 &watched,
                 |w| {
                     w.enter(0);
                     w.running.leave(COHORT, 0);
                 },
-                |w| w.enter(20),
+                |w| w.enter(16),
             );
-            assert_eq!(watched.overdue_at(20 + SLOW), 1);
-            watched.running.leave(COHORT, 20);
-            assert_eq!(watched.overdue_at(20 + SLOW), 0);
+            assert_eq!(watched.overdue_at(16 + SLOW), 1);
+            watched.running.leave(COHORT, 16);
+            assert_eq!(watched.overdue_at(16 + SLOW), 0);
         });
     }
 

@@ -22,11 +22,14 @@ use super::{
     word::Word,
 };
 
+/// In this order, because what is rarely written keeps the beginning of [`Hot`], which every call reads,
+/// off the cache line of the `Arc`'s count, which every call writes.
+#[repr(C)]
 pub(super) struct Shared {
-    pub(super) hot: Hot,
     pub(super) timeline: Timeline,
-    machine: Mutex<Machine>,
     pub(super) audience: Audience,
+    machine: Mutex<Machine>,
+    pub(super) hot: Hot,
 }
 
 /// The answer to a service that asks for readiness.
@@ -43,10 +46,10 @@ impl Shared {
         let hot = Hot::new();
         let machine = Machine::new(config, &hot);
         Self {
-            hot,
             timeline: Timeline::new(clock),
-            machine: Mutex::new(machine),
             audience: Audience::default(),
+            machine: Mutex::new(machine),
+            hot,
         }
     }
 
@@ -140,7 +143,7 @@ impl Shared {
     fn watch(&self, word: Word, started: u64) {
         if word.is_watched() && word.is_recorded() {
             let turn = || self.turn(started);
-            self.hot.running.enter(word.cohort(), started, turn);
+            self.hot.running().enter(word.cohort(), started, turn);
         }
     }
 
@@ -252,7 +255,9 @@ impl Shared {
         }
         if ticket.word.is_watched() {
             // Before it enters the window, so that it is never counted twice.
-            self.hot.running.leave(ticket.word.cohort(), ticket.started);
+            self.hot
+                .running()
+                .leave(ticket.word.cohort(), ticket.started);
         }
         if outcome == Outcome::Ignored {
             return self.settle_ignored(ticket);
@@ -339,7 +344,7 @@ impl Shared {
         if !word.is_watched() || !word.is_recorded() {
             return word;
         }
-        self.hot.running.leave(word.cohort(), ticket.started);
+        self.hot.running().leave(word.cohort(), ticket.started);
         word.unwatched()
     }
 

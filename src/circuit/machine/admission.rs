@@ -172,7 +172,7 @@ impl Machine {
                     successes: 0,
                     failures: 0,
                 };
-                self.change(hot, Phase::HalfOpen(turn), None, now);
+                self.change(hot, Phase::HalfOpen(Box::new(turn)), None, now);
             }
             Phase::HalfOpen(turn) if now >= turn.ends => {
                 self.reopen(hot, now, TripReason::HalfOpenTimeout);

@@ -67,14 +67,15 @@ pub(super) struct Machine {
     delivering: bool,
 }
 
+/// What is rare is boxed, so that it costs nothing where it isn't.
 #[derive(Debug)]
 enum Phase {
     /// To all calls, or not yet.
-    Closed(Option<Ramp>),
+    Closed(Option<Box<Ramp>>),
     Open {
         until: u64,
     },
-    HalfOpen(Turn),
+    HalfOpen(Box<Turn>),
     ForcedOpen,
     Disabled,
 }
@@ -82,8 +83,8 @@ enum Phase {
 /// The parts of the windows that are kept under the lock.
 #[derive(Debug, Default)]
 struct Rings {
-    errors: Option<Ring>,
-    slow: Option<Ring>,
+    errors: Option<Box<Ring>>,
+    slow: Option<Box<Ring>>,
 }
 
 /// A change of state, as it happened.
@@ -168,12 +169,12 @@ impl Machine {
     /// The probes have succeeded.
     fn recover(&mut self, hot: &Hot, now: u64) {
         self.recoveries += 1;
-        let ramp = Ramp::of(&self.config, now);
+        let ramp = Ramp::of(&self.config, now).map(Box::new);
         self.close(hot, now, ramp);
     }
 
     /// Closed, with empty windows.
-    fn close(&mut self, hot: &Hot, now: u64, ramp: Option<Ramp>) {
+    fn close(&mut self, hot: &Hot, now: u64, ramp: Option<Box<Ramp>>) {
         self.asked_until = 0;
         self.openings = 0;
         self.change(hot, Phase::Closed(ramp), None, now);
@@ -235,7 +236,9 @@ impl Machine {
         let (shape, rings) = (self.shape, &mut self.rings);
         if matches!(self.phase, Phase::Closed(_)) {
             hot.errors.clear(shape.errors, &mut rings.errors);
-            hot.slow.clear(shape.slow, &mut rings.slow);
+            if let Some(slow) = hot.slow() {
+                slow.rate.clear(shape.slow, &mut rings.slow);
+            }
             hot.begin_run(self.generation);
             hot.set_look_at(0);
         }
@@ -245,8 +248,8 @@ impl Machine {
     /// Watches the calls of a new cohort, if calls are to be watched.
     fn watch(&self, hot: &Hot, now: u64) {
         if let Some(slow_after) = self.config.slow_call_duration {
-            hot.running
-                .begin(self.word().cohort(), nanos(slow_after), now);
+            let cohort = self.word().cohort();
+            hot.running().begin(cohort, nanos(slow_after), now);
         }
     }
 
@@ -302,12 +305,15 @@ impl Machine {
     fn counts(&mut self, hot: &Hot, now: u64) -> [Counts; 2] {
         let (shape, rings) = (self.shape, &mut self.rings);
         let errors = hot.errors.counts(shape.errors, &mut rings.errors, now);
-        let mut slow = hot.slow.counts(shape.slow, &mut rings.slow, now);
-        if shape.watching != 0 {
-            hot.running.turn(now);
-            slow.bad += hot.running.overdue(self.word().cohort());
+        let mut seen = Counts::default();
+        if let Some(slow) = hot.slow() {
+            seen = slow.rate.counts(shape.slow, &mut rings.slow, now);
+            if shape.watching != 0 {
+                slow.running.turn(now);
+                seen.bad += slow.running.overdue(self.word().cohort());
+            }
         }
-        [errors, slow]
+        [errors, seen]
     }
 
     /// How long a rejected caller should stay away, if that is known. While probes are out their
@@ -331,8 +337,10 @@ impl Machine {
     /// Turns the windows on to `now`, and the watch over running calls.
     pub(super) fn turn(&mut self, hot: &Hot, now: u64) {
         hot.errors.turn(&mut self.rings.errors, now);
-        hot.slow.turn(&mut self.rings.slow, now);
-        hot.running.turn(now);
+        if let Some(slow) = hot.slow() {
+            slow.rate.turn(&mut self.rings.slow, now);
+            slow.running.turn(now);
+        }
     }
 
     // ===== waiting and telling =====

@@ -33,6 +33,7 @@ impl Machine {
 
     /// Has calls recorded as the configuration says. `old` is the one before, if there was one.
     pub(super) fn configure(&mut self, hot: &Hot, now: u64, old: Option<&CircuitBreakerConfig>) {
+        hot.make(&self.config);
         let shape = self.next_shape(old);
         if shape.version == self.shape.version && old.is_some() {
             return hot.configure(&self.config, self.generation);
@@ -57,8 +58,10 @@ impl Machine {
         }
         if spans[1] != old_spans[1] {
             let ring = &mut self.rings.slow;
-            hot.slow.clear(before.slow, ring);
-            *ring = hot.slow.begin(spans[1], now);
+            if let Some(slow) = hot.slow() {
+                slow.rate.clear(before.slow, ring);
+                *ring = slow.rate.begin(spans[1], now);
+            }
         }
         if begins_to_count {
             self.count_settled_as_admitted(hot);

@@ -127,10 +127,11 @@ impl Machine {
             return;
         }
         let [errors, slow] = self.counts(hot, now);
+        let slow_turns = hot.slow().map(|slow| slow.rate.next_turn(&self.rings.slow));
         let turns = [
             hot.errors.next_turn(&self.rings.errors),
-            hot.slow.next_turn(&self.rings.slow),
-            Some(hot.running.due()),
+            slow_turns.flatten(),
+            hot.slow().map(|slow| slow.running.due()),
         ];
         hot.set_look_at(turns.into_iter().flatten().min().unwrap_or(0));
         if !matches!(self.phase, Phase::Closed(_)) {
@@ -138,7 +139,7 @@ impl Machine {
         }
         if hot.errors.is_broken_by(errors) {
             self.trip(hot, now, TripReason::ErrorRate);
-        } else if hot.slow.is_broken_by(slow) {
+        } else if hot.slow().is_some_and(|rule| rule.rate.is_broken_by(slow)) {
             self.trip(hot, now, TripReason::SlowCalls);
         }
     }

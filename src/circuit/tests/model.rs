@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::super::*;
 
 /// The contract of the time window: it slides in this many steps.
-const STEPS: u128 = 300;
+const STEPS: u128 = 30;
 
 // ===== the model =====
 
@@ -153,7 +153,7 @@ impl Model {
         (slow + overdue, window.len() + overdue)
     }
 
-    /// A call is overdue to within 1/510 of what makes it slow.
+    /// A call is overdue to within 1/63 of what makes it slow.
     fn overdue(&self) -> usize {
         let (Some(slow), false) = (
             self.config.slow_call_duration(),
@@ -161,7 +161,7 @@ impl Model {
         ) else {
             return 0;
         };
-        let width = slow.as_nanos().div_ceil(510);
+        let width = slow.as_nanos().div_ceil(126).next_power_of_two();
         let of_now = |call: &&Call| call.generation == self.generation;
         let watched = |call: &&Call| call.watch == Some(self.watch);
         let overdue = |call: &&Call| {

@@ -39,9 +39,11 @@ fn b13_a_dependency_that_hangs_is_noticed_at_an_admission() {
 #[test]
 fn b13_a_call_is_overdue_to_within_a_step_too_early() {
     let (circuit, clock) = circuit(slow().volume_threshold(1));
-    clock.advance(Duration::from_millis(15));
+    // 1/126 of the ten seconds, rounded up to a power of two.
+    let width = Duration::from_nanos(1 << 27);
+    assert!(width < 10 * SECOND / 63);
+    clock.advance(width - Duration::from_nanos(1));
     let _hanging = acquire(&circuit, 1);
-    let width = 10 * SECOND / 510;
     clock.advance(10 * SECOND - width);
     assert!(circuit.try_acquire().is_ok());
     clock.advance(width);

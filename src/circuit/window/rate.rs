@@ -20,8 +20,8 @@ pub(crate) struct Rate {
     /// The percentage in the lowest byte (0: the rule is off), above it the volume.
     rule: AtomicU64,
     time: TimeWindow,
-    calls: CountWindows,
-    /// Which of these it is.
+    /// One of each size that there was, and which of these it is.
+    calls: OnceLock<Box<CountWindows>>,
     size: AtomicU64,
 }
 
@@ -48,7 +48,7 @@ impl Rate {
         Self {
             rule: AtomicU64::new(0),
             time: TimeWindow::new(),
-            calls: CountWindows::default(),
+            calls: OnceLock::new(),
             size: AtomicU64::new(0),
         }
     }
@@ -85,8 +85,9 @@ impl Rate {
     /// The window of calls.
     #[inline]
     fn calls(&self) -> &CountWindow {
+        let windows = self.calls.get().expect("it was made before");
         // Relaxed: who is led to the window of another shape finds itself not current there.
-        self.calls.get(self.size.load(Relaxed))
+        windows.get(self.size.load(Relaxed))
     }
 
     /// Whether the window of calls is full, and all of them are good: then one more changes nothing.
@@ -115,11 +116,12 @@ impl Rate {
 
     /// Makes an empty window ready. Nobody may record meanwhile, and what was recorded before has
     /// to have been [cleared](Self::clear).
-    pub(crate) fn begin(&self, span: Option<Span>, now: u64) -> Option<Ring> {
+    pub(crate) fn begin(&self, span: Option<Span>, now: u64) -> Option<Box<Ring>> {
         match span? {
-            Span::Period(period) => Some(self.time.begin(period, now)),
+            Span::Period(period) => Some(Box::new(self.time.begin(period, now))),
             Span::Calls(size) => {
-                self.size.store(self.calls.find(size), Relaxed);
+                let windows = self.calls.get_or_init(|| Box::new(CountWindows::new(size)));
+                self.size.store(windows.find(size), Relaxed);
                 self.calls().clear();
                 None
             }
@@ -127,20 +129,20 @@ impl Rate {
     }
 
     /// Moves the window on to `now`.
-    pub(crate) fn turn(&self, ring: &mut Option<Ring>, now: u64) {
+    pub(crate) fn turn(&self, ring: &mut Option<Box<Ring>>, now: u64) {
         if let Some(ring) = ring {
             self.time.turn(ring, now);
         }
     }
 
     /// When the window changes by time alone.
-    pub(crate) fn next_turn(&self, ring: &Option<Ring>) -> Option<u64> {
+    pub(crate) fn next_turn(&self, ring: &Option<Box<Ring>>) -> Option<u64> {
         ring.as_ref().map(|_| self.time.ends())
     }
 
     /// Empties the window. No call that may be recorded in it may be present: those of the old
     /// generation or shape are no longer, and the next one is yet to be published.
-    pub(crate) fn clear(&self, kind: Kind, ring: &mut Option<Ring>) {
+    pub(crate) fn clear(&self, kind: Kind, ring: &mut Option<Box<Ring>>) {
         if let Some(ring) = ring {
             self.time.clear(ring);
         }
@@ -150,7 +152,7 @@ impl Rate {
     }
 
     /// What the window holds.
-    pub(crate) fn counts(&self, kind: Kind, ring: &mut Option<Ring>, now: u64) -> Counts {
+    pub(crate) fn counts(&self, kind: Kind, ring: &mut Option<Box<Ring>>, now: u64) -> Counts {
         match (kind, ring) {
             (Kind::Calls, _) => self.calls().counts().into(),
             (Kind::Time, Some(ring)) => self.time.counts(ring, now),
@@ -159,7 +161,7 @@ impl Rate {
     }
 
     /// All that was ever recorded in a window of time.
-    pub(crate) fn lifetime(&self, ring: &Option<Ring>) -> Counts {
+    pub(crate) fn lifetime(&self, ring: &Option<Box<Ring>>) -> Counts {
         let ring = ring.as_ref();
         ring.map_or(Counts::default(), |ring| self.time.lifetime(ring))
     }
@@ -204,28 +206,35 @@ impl Kind {
     }
 }
 
-/// Windows of calls, one of each size that there was.
-#[derive(Debug, Default)]
+/// A window of calls, and those of other sizes.
+#[derive(Debug)]
 struct CountWindows {
-    first: OnceLock<CountWindow>,
+    first: CountWindow,
     rest: OnceLock<Box<CountWindows>>,
 }
 
 impl CountWindows {
+    fn new(size: u32) -> Self {
+        Self {
+            first: CountWindow::new(size),
+            rest: OnceLock::new(),
+        }
+    }
+
     #[inline]
     fn get(&self, index: u64) -> &CountWindow {
         let mut here = self;
         for _ in 0..index {
             here = here.rest.get().expect("it was found before");
         }
-        here.first.get().expect("it was found before")
+        &here.first
     }
 
     /// The window of this size, made where there is none.
     fn find(&self, size: u32) -> u64 {
         let (mut here, mut index) = (self, 0);
-        while here.first.get_or_init(|| CountWindow::new(size)).size() != size {
-            here = here.rest.get_or_init(Box::default);
+        while here.first.size() != size {
+            here = here.rest.get_or_init(|| Box::new(Self::new(size)));
             index += 1;
         }
         index
@@ -238,7 +247,7 @@ mod tests {
 
     #[test]
     fn b8_each_size_of_a_window_is_made_once() {
-        let windows = CountWindows::default();
+        let windows = CountWindows::new(10);
         assert_eq!(
             [10, 20, 10, 30, 20].map(|size| windows.find(size)),
             [0, 1, 0, 2, 1]
