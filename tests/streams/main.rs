@@ -1,6 +1,7 @@
 //! M5: streamed answers, on paused time and over scripted bodies; and over real HTTP where it is about
 //! connections.
 
+mod codecs;
 mod remote;
 mod wire;
 
