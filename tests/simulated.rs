@@ -506,12 +506,20 @@ async fn an_answer_that_was_begun_is_continued_by_whoever_is_asked() {
     let (claude, deepseek) = (claude().await, deepseek().await);
     let begun = "Hello! This is deepseek, simulated. You";
     let user = json!({ "role": "user", "content": "Go" });
-    for (kind, provider, field) in [
-        (Kind::Anthropic, &claude, "text"),
-        (Kind::DeepSeek, &deepseek, "content"),
+    let prefix = json!({ "role": "assistant", "content": begun, "prefix": true });
+    let before = json!({ "role": "assistant", "content": begun });
+    let in_words = json!({ "role": "user", "content": "You were cut off." });
+    for (kind, provider, field, messages) in [
+        (Kind::Anthropic, &claude, "text", json!([user, prefix])),
+        (Kind::DeepSeek, &deepseek, "content", json!([user, prefix])),
+        (
+            Kind::DeepSeek,
+            &deepseek,
+            "content",
+            json!([user, before, in_words]),
+        ),
     ] {
-        let prefix = json!({ "role": "assistant", "content": begun, "prefix": true });
-        let question = with(json!({ "messages": [user, prefix], "stream": true }));
+        let question = with(json!({ "messages": messages, "stream": true }));
         let events = events(&ask(kind, provider, &question).await);
         let joined = format!("{begun}{}", said(&events, field));
         assert_eq!(joined, "Hello! This is deepseek, simulated. You said: Go");

@@ -15,12 +15,16 @@ use axum::{
     body::Body,
     extract::{Request, State},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{app::App, config::Limits, routes::ApiError};
+use crate::{
+    app::App,
+    config::Limits,
+    routes::{ApiError, Caller},
+};
 
 /// The turns, and those who wait for one.
 pub(crate) struct Gate {
@@ -97,7 +101,8 @@ pub(crate) async fn turns(State(app): State<App>, request: Request, next: Next) 
         Ok(turn) => turn,
         Err(why) => {
             app.metrics.refused("queue");
-            return ApiError::gateway_is_full(why).into_response();
+            let caller = Caller::new(request.uri().path(), request.headers());
+            return ApiError::gateway_is_full(why).respond(&caller);
         }
     };
     let response = next.run(request).await;

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{Router, middleware};
 use tower_breaker::{
     Circuit, CircuitBreakerConfig,
-    models::{HttpClient, Model, ModelManager},
+    models::{Degraded, HttpClient, Model, ModelManager},
 };
 
 use crate::{
     Error,
     app::{App, Companion},
-    config::Settings,
+    config::{LastResort, Settings},
     gate, routes,
 };
 
@@ -30,18 +30,34 @@ pub(crate) fn models(
     simulated: &BTreeMap<String, Arc<Companion>>,
     mut circuit: impl FnMut(&str, &CircuitBreakerConfig, String) -> Circuit,
 ) -> Result<ModelManager, Error> {
-    let mut manager = ModelManager::builder().default_model(settings.default_model.as_str());
+    let mut manager = ModelManager::builder()
+        .default_model(settings.default_model.as_str())
+        .cache(settings.cache);
     for (name, provider) in &settings.providers {
         let url = simulated.get(name).map(|companion| companion.server.url());
         let codec = provider.codec(url.or(provider.base_url.as_deref()))?;
         let dependency = format!("{:?} {url:?} {:?}", provider.kind, provider.base_url);
         let circuit = circuit(name, &provider.circuit, dependency);
-        manager = manager.provider(name.as_str(), codec, http.clone(), circuit);
+        manager = manager
+            .provider(name.as_str(), codec, http.clone(), circuit)
+            .deadlines(name.as_str(), provider.deadlines);
     }
     for (alias, settings) in &settings.models {
-        let mut model = Model::new(settings.provider.as_str(), settings.upstream.as_str());
+        let mut model = Model::new(settings.provider.as_str(), settings.upstream.as_str())
+            .mid_stream(settings.mid_stream)
+            .deadlines(settings.deadlines);
         for fallback in &settings.fallbacks {
             model = model.or(fallback.as_str());
+        }
+        for resort in &settings.degraded {
+            model = model.degraded(match resort {
+                LastResort::Model(alias) => Degraded::model(alias.as_str()),
+                LastResort::Cached => Degraded::cached(),
+                LastResort::Message(text) => Degraded::message(text.as_str()),
+            });
+        }
+        if let Some(cap) = settings.max_tokens {
+            model = model.max_tokens(cap);
         }
         if let Some(config) = &settings.circuit {
             let dependency = format!("{} {}", settings.provider, settings.upstream);

@@ -1,9 +1,10 @@
 //! What a configuration file may say, before any of it is checked against the rest.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Map, Value};
+use tower_breaker::models::{Deadlines, MidStream};
 
 /// A circuit breaker's fields, which are laid over one another before they are checked.
 pub(super) type Fields = Map<String, Value>;
@@ -15,6 +16,9 @@ pub(super) struct File {
     pub(super) default_model: Option<String>,
     pub(super) admin: Admin,
     pub(super) limits: Limits,
+    pub(super) deadlines: DeadlineTable,
+    /// How many answers are kept for models whose last resort they are.
+    pub(super) cache: Option<usize>,
     pub(super) circuit_breaker: Fields,
     pub(super) providers: BTreeMap<String, ProviderTable>,
     pub(super) models: BTreeMap<String, ModelTable>,
@@ -38,6 +42,8 @@ pub(super) struct ProviderTable {
     #[serde(default)]
     pub(super) simulated: bool,
     #[serde(default)]
+    pub(super) deadlines: DeadlineTable,
+    #[serde(default)]
     pub(super) circuit_breaker: Fields,
 }
 
@@ -58,7 +64,72 @@ pub(super) struct ModelTable {
     pub(super) upstream: Option<String>,
     #[serde(default)]
     pub(super) fallbacks: Vec<String>,
+    /// From the best to the worst.
+    #[serde(default)]
+    pub(super) degraded: Vec<LastResort>,
+    /// What becomes of a stream that breaks off.
+    #[serde(default)]
+    pub(super) mid_stream: MidStream,
+    /// The longest answer that it is asked for.
+    pub(super) max_tokens: Option<NonZeroU32>,
+    #[serde(default)]
+    pub(super) deadlines: DeadlineTable,
     pub(super) circuit_breaker: Option<Fields>,
+}
+
+/// What is given when no model of a chain can answer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LastResort {
+    /// A smaller model.
+    Model(String),
+    /// The last answer to the same request.
+    Cached,
+    Message(String),
+}
+
+/// How long a streamed answer may take, in what it differs from what is around it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DeadlineTable {
+    first_token: Option<Deadline>,
+    idle: Option<Deadline>,
+    total: Option<Deadline>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Deadline(Option<Duration>);
+
+impl DeadlineTable {
+    /// The deadlines, where those around it are these.
+    pub(super) fn over(self, mut around: Deadlines) -> Deadlines {
+        for (field, own) in [
+            (&mut around.first_token, self.first_token),
+            (&mut around.idle, self.idle),
+            (&mut around.total, self.total),
+        ] {
+            if let Some(Deadline(own)) = own {
+                *field = own;
+            }
+        }
+        around
+    }
+}
+
+impl<'de> Deserialize<'de> for Deadline {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        if value == "off" {
+            return Ok(Self(None));
+        }
+        match duration(value) {
+            Ok(time) if time.is_zero() => {
+                Err(D::Error::custom("has to be longer than 0s, or \"off\""))
+            }
+            Ok(time) => Ok(Self(Some(time))),
+            Err(error) => Err(D::Error::custom(error)),
+        }
+    }
 }
 
 /// What the gateway takes on at most.

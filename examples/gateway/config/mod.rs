@@ -16,19 +16,20 @@ use std::{
     collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use tower_breaker::{
     CircuitBreakerConfig,
-    models::{self, Anthropic, ApiKey, DeepSeek, OpenAi, SetupError},
+    models::{self, Anthropic, ApiKey, Deadlines, DeepSeek, MidStream, OpenAi, SetupError},
 };
 
 pub(crate) use self::{
     args::Args,
     circuit::{lay_over, read as circuit},
-    file::{Kind, Limits},
+    file::{Kind, LastResort, Limits},
     problem::Problem,
 };
 use self::{
@@ -49,7 +50,13 @@ pub(crate) struct Settings {
     pub(crate) providers: BTreeMap<String, Provider>,
     pub(crate) models: BTreeMap<String, Model>,
     pub(crate) default_model: String,
+    /// How many answers are kept for models whose last resort they are.
+    pub(crate) cache: usize,
 }
+
+/// How many answers are kept unless the file says otherwise: at most some 64 MiB, and nothing for
+/// models that don't want it.
+const CACHE: usize = 1000;
 
 /// A provider: how it is reached, and its circuit.
 #[derive(Debug)]
@@ -60,6 +67,7 @@ pub(crate) struct Provider {
     /// Whether one that lives in this process is to stand in for it.
     pub(crate) simulated: bool,
     pub(crate) circuit: CircuitBreakerConfig,
+    pub(crate) deadlines: Deadlines,
 }
 
 impl Provider {
@@ -91,6 +99,10 @@ pub(crate) struct Model {
     pub(crate) provider: String,
     pub(crate) upstream: String,
     pub(crate) fallbacks: Vec<String>,
+    pub(crate) degraded: Vec<LastResort>,
+    pub(crate) mid_stream: MidStream,
+    pub(crate) max_tokens: Option<NonZeroU32>,
+    pub(crate) deadlines: Deadlines,
     /// For a circuit of its own.
     pub(crate) circuit: Option<CircuitBreakerConfig>,
 }
@@ -119,10 +131,11 @@ pub(crate) fn load(args: &Args, text: Option<&str>) -> Result<Settings, Problem>
         file: &file.circuit_breaker,
         over: &over,
     };
+    let deadlines = file.deadlines.over(Deadlines::default());
     let (providers, models, first) = if file.providers.is_empty() && file.models.is_empty() {
-        presets::presets(args, &layers)?
+        presets::presets(args, &layers, deadlines)?
     } else {
-        let providers = providers(&file.providers, &layers)?;
+        let providers = providers(&file.providers, &layers, deadlines)?;
         let models = self::models(&file.models, &providers, &layers)?;
         (providers, models, None)
     };
@@ -136,12 +149,14 @@ pub(crate) fn load(args: &Args, text: Option<&str>) -> Result<Settings, Problem>
         providers,
         models,
         default_model,
+        cache: file.cache.unwrap_or(CACHE),
     })
 }
 
 fn providers(
     tables: &BTreeMap<String, ProviderTable>,
     layers: &Layers<'_>,
+    deadlines: Deadlines,
 ) -> Result<BTreeMap<String, Provider>, Problem> {
     let source = layers.source;
     let provider = |(name, table): (&String, &ProviderTable)| {
@@ -151,6 +166,7 @@ fn providers(
             key: secret::api_key(name, table, source)?,
             simulated: table.simulated,
             circuit: layers.circuit(&[(&["providers", name][..], &table.circuit_breaker)])?,
+            deadlines: table.deadlines.over(deadlines),
         };
         if table.simulated && table.base_url.is_some() {
             let message = "a simulated provider has an address of its own, take this away";
@@ -171,10 +187,10 @@ fn models(
 ) -> Result<BTreeMap<String, Model>, Problem> {
     let source = layers.source;
     let model = |(alias, table): (&String, &ModelTable)| {
-        if !providers.contains_key(&table.provider) {
+        let Some(provider) = providers.get(&table.provider) else {
             let message = format!("there is no `{}`; {}", table.provider, are(providers));
             return Err(source.wrong(&["models", alias, "provider"], message));
-        }
+        };
         for (index, fallback) in table.fallbacks.iter().enumerate() {
             let wrong = |message: String| source.wrong(&["models", alias, "fallbacks"], message);
             if !tables.contains_key(fallback) {
@@ -182,6 +198,17 @@ fn models(
             }
             if fallback == alias || table.fallbacks[..index].contains(fallback) {
                 return Err(wrong(format!("`{fallback}` comes twice in the chain")));
+            }
+        }
+        for resort in &table.degraded {
+            if let LastResort::Model(model) = resort {
+                let wrong = |message: String| source.wrong(&["models", alias, "degraded"], message);
+                if !tables.contains_key(model) {
+                    return Err(wrong(format!("there is no `{model}`; {}", are(tables))));
+                }
+                if model == alias || table.fallbacks.contains(model) {
+                    return Err(wrong(format!("`{model}` is in the chain already")));
+                }
             }
         }
         if table.circuit_breaker.is_some() && providers.contains_key(alias) {
@@ -194,6 +221,10 @@ fn models(
             provider: table.provider.clone(),
             upstream: table.upstream.clone().unwrap_or_else(|| alias.clone()),
             fallbacks: table.fallbacks.clone(),
+            degraded: table.degraded.clone(),
+            mid_stream: table.mid_stream,
+            max_tokens: table.max_tokens,
+            deadlines: table.deadlines.over(provider.deadlines),
             circuit: table.circuit_breaker.as_ref().map(own).transpose()?,
         };
         Ok((alias.clone(), model))

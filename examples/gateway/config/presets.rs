@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tower_breaker::models::ApiKey;
+use tower_breaker::models::{ApiKey, Deadlines, MidStream};
 
 use super::{
     Args, Model, Provider, circuit::Layers, file::Kind, problem::Problem, secret::variable,
@@ -19,7 +19,11 @@ type Presets = (
 
 /// Those whose keys there are, or both of them, simulated; each stands in for the other. With them
 /// the model that is the default.
-pub(super) fn presets(args: &Args, layers: &Layers<'_>) -> Result<Presets, Problem> {
+pub(super) fn presets(
+    args: &Args,
+    layers: &Layers<'_>,
+    deadlines: Deadlines,
+) -> Result<Presets, Problem> {
     let all = [
         (
             ("claude", Kind::Anthropic, "ANTHROPIC"),
@@ -61,6 +65,7 @@ pub(super) fn presets(args: &Args, layers: &Layers<'_>) -> Result<Presets, Probl
             key,
             simulated,
             circuit: layers.circuit(&[])?,
+            deadlines,
         };
         provider
             .codec(provider.base_url.as_deref())
@@ -71,6 +76,10 @@ pub(super) fn presets(args: &Args, layers: &Layers<'_>) -> Result<Presets, Probl
             provider: name.to_owned(),
             upstream: upstream.clone(),
             fallbacks: both.then(|| other.to_owned()).into_iter().collect(),
+            degraded: Vec::new(),
+            mid_stream: MidStream::default(),
+            max_tokens: None,
+            deadlines,
             circuit: None,
         };
         models.insert(alias.to_owned(), model);

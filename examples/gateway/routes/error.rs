@@ -1,67 +1,83 @@
-//! What the client is told when there is no answer, in OpenAI's shape.
+//! What a client is told when there is no answer, in the shape that it knows.
 
 use std::time::Duration;
 
 use axum::{
-    Json,
+    body::Body,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use tower_breaker::models::{ModelError, ModelErrorKind};
+use tower_breaker::models::{ClientFormat, FormatError, ModelError, ModelErrorKind};
+
+use super::caller::{Caller, tell_attempts};
 
 /// An error as the client sees it.
 #[derive(Debug)]
 pub(crate) struct ApiError {
-    status: StatusCode,
-    /// For programs, as are OpenAI's own.
-    kind: &'static str,
-    code: &'static str,
-    message: String,
-    /// The field of the request that is wrong.
-    param: Option<String>,
+    what: What,
     retry_after: Option<Duration>,
-    attempts: Value,
+    /// The scheme by which the client may try again to say who it is.
+    authenticate: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// Found out by the gateway itself.
+    Own(FormatError),
+    /// No model answered.
+    Model(ModelError),
 }
 
 impl ApiError {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            kind: if status.is_client_error() {
-                "invalid_request_error"
-            } else {
-                "api_error"
-            },
-            code,
-            message: message.into(),
-            param: None,
-            retry_after: None,
-            attempts: Value::Null,
-        }
+    fn new(status: StatusCode, code: &'static str, message: impl AsRef<str>) -> Self {
+        FormatError::new(status, code, message).into()
     }
 
     /// The request is wrong at `param`.
-    pub(super) fn invalid(param: impl Into<Option<String>>, message: impl Into<String>) -> Self {
-        Self {
-            param: param.into(),
-            ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", message)
+    pub(super) fn invalid(param: impl Into<Option<String>>, message: impl AsRef<str>) -> Self {
+        Self::at(StatusCode::BAD_REQUEST, "invalid_request", param, message)
+    }
+
+    /// A configuration is wrong at `field`.
+    pub(super) fn invalid_config(
+        field: impl Into<Option<String>>,
+        message: impl AsRef<str>,
+    ) -> Self {
+        Self::at(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_config",
+            field,
+            message,
+        )
+    }
+
+    fn at(
+        status: StatusCode,
+        code: &'static str,
+        param: impl Into<Option<String>>,
+        message: impl AsRef<str>,
+    ) -> Self {
+        let error = FormatError::new(status, code, message);
+        match param.into() {
+            Some(param) => error.with_param(param).into(),
+            None => error.into(),
         }
     }
 
-    pub(super) fn too_large(message: impl Into<String>) -> Self {
+    pub(super) fn too_large(message: impl AsRef<str>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message)
     }
 
-    pub(super) fn too_slow(message: impl Into<String>) -> Self {
+    pub(super) fn too_slow(message: impl AsRef<str>) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", message)
     }
 
-    pub(super) fn not_found(message: impl Into<String>) -> Self {
+    pub(super) fn not_found(message: impl AsRef<str>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
-    pub(super) fn method_not_allowed(message: impl Into<String>) -> Self {
+    pub(super) fn method_not_allowed(message: impl AsRef<str>) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
@@ -69,112 +85,128 @@ impl ApiError {
         )
     }
 
-    pub(super) fn unauthorized(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "invalid_admin_token", message)
-    }
-
-    pub(super) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "admin_is_local", message)
-    }
-
-    /// A configuration is wrong at `field`.
-    pub(super) fn invalid_config(
-        field: impl Into<Option<String>>,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(super) fn unauthorized(message: impl AsRef<str>) -> Self {
         Self {
-            param: field.into(),
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_config", message)
+            authenticate: Some("Bearer"),
+            ..Self::new(StatusCode::UNAUTHORIZED, "invalid_admin_token", message)
         }
     }
 
+    pub(super) fn forbidden(message: impl AsRef<str>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "admin_is_local", message)
+    }
+
     /// Too much to do; it will be less in a moment.
-    pub(crate) fn gateway_is_full(message: impl Into<String>) -> Self {
+    pub(crate) fn gateway_is_full(message: impl AsRef<str>) -> Self {
         Self {
             retry_after: Some(Duration::from_secs(1)),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "gateway_is_full", message)
         }
     }
 
-    pub(super) fn internal(message: impl Into<String>) -> Self {
+    pub(super) fn internal(message: impl AsRef<str>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    /// The response in the caller's shape.
+    pub(crate) fn respond(self, caller: &Caller) -> Response {
+        let (status, body) = self.written(caller.format, caller.request_id());
+        let body = match caller.format {
+            ClientFormat::OpenAi if self.has_attempts() => {
+                self.with_metadata(&body).to_string().into()
+            }
+            _ => body.into(),
+        };
+        caller.sign(self.response(status, body))
+    }
+
+    /// The response to the gateway's own form of a request, which has its own name for the model.
+    pub(super) fn respond_to_process(self, caller: &Caller) -> Response {
+        let (status, body) = self.written(ClientFormat::OpenAi, caller.request_id());
+        let mut body = self.with_metadata(&body);
+        if let What::Model(error) = &self.what
+            && error.kind() == ModelErrorKind::UnknownModel
+        {
+            body["error"]["param"] = "preferredModel".into();
+        }
+        caller.sign(self.response(status, body.to_string().into()))
+    }
+
+    fn has_attempts(&self) -> bool {
+        matches!(&self.what, What::Model(error) if !error.attempts().is_empty())
+    }
+
+    /// The error in OpenAI's shape, with the attempts beside it, where clients that don't know them look past them.
+    pub(super) fn with_metadata(&self, body: &[u8]) -> Value {
+        let mut body: Value = serde_json::from_slice(body).unwrap_or_default();
+        if let What::Model(error) = &self.what
+            && self.has_attempts()
+        {
+            body["metadata"] = json!({ "attempts": error.attempts() });
+        }
+        body
+    }
+
+    fn written(&self, format: ClientFormat, request_id: &str) -> (StatusCode, axum::body::Bytes) {
+        match &self.what {
+            What::Own(error) => format.encode_format_error(error, request_id),
+            What::Model(error) => format.encode_error(error, request_id),
+        }
+    }
+
+    fn response(&self, status: StatusCode, body: Body) -> Response {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up, and at least one: who comes back then must not be early.
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let Some(scheme) = self.authenticate {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+        }
+        if let What::Model(error) = &self.what {
+            tell_attempts(headers, error.attempts());
+            if matches!(
+                error.kind(),
+                ModelErrorKind::CircuitOpen | ModelErrorKind::Unavailable
+            ) {
+                // SDKs would otherwise send the same request again, at once.
+                let name = HeaderName::from_static("x-should-retry");
+                headers.insert(name, HeaderValue::from_static("false"));
+            }
+        }
+        response
     }
 }
 
-impl ApiError {
-    /// `model_field` is what the request calls the model.
-    pub(super) fn from_model(error: ModelError, model_field: &str) -> Self {
-        let unknown = error.kind() == ModelErrorKind::UnknownModel;
+impl From<FormatError> for ApiError {
+    fn from(error: FormatError) -> Self {
         Self {
-            param: unknown.then(|| model_field.to_owned()),
-            ..Self::from(error)
+            what: What::Own(error),
+            retry_after: None,
+            authenticate: None,
         }
     }
 }
 
 impl From<ModelError> for ApiError {
     fn from(error: ModelError) -> Self {
-        let (status, code) = match error.kind() {
-            // What a provider found wrong keeps its status, 400 or 422.
-            ModelErrorKind::InvalidRequest => (
-                error
-                    .status()
-                    .filter(StatusCode::is_client_error)
-                    .unwrap_or(StatusCode::BAD_REQUEST),
-                "invalid_request",
-            ),
-            ModelErrorKind::UnknownModel => (StatusCode::NOT_FOUND, "model_not_found"),
-            // The gateway's own key, or its configuration: nothing that the client can mend.
-            ModelErrorKind::Credentials => (StatusCode::BAD_GATEWAY, "provider_credentials"),
-            ModelErrorKind::Rejected => (StatusCode::BAD_GATEWAY, "provider_rejected"),
-            ModelErrorKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
-            ModelErrorKind::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "provider_overloaded"),
-            ModelErrorKind::Timeout => (StatusCode::GATEWAY_TIMEOUT, "provider_timeout"),
-            ModelErrorKind::Connect => (StatusCode::BAD_GATEWAY, "provider_unreachable"),
-            ModelErrorKind::Malformed => (StatusCode::BAD_GATEWAY, "provider_answer_unreadable"),
-            ModelErrorKind::CircuitOpen | ModelErrorKind::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "all_circuits_open")
-            }
-            _ => (StatusCode::BAD_GATEWAY, "provider_failed"),
-        };
         Self {
             retry_after: error.retry_after(),
-            attempts: json!(error.attempts()),
-            ..Self::new(status, code, error.to_string())
+            what: What::Model(error),
+            authenticate: None,
         }
     }
 }
 
+/// For whoever has no SDK: OpenAI's shape.
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut body = json!({"error": {
-            "message": self.message,
-            "type": self.kind,
-            "param": self.param,
-            "code": self.code,
-        }});
-        if self
-            .attempts
-            .as_array()
-            .is_some_and(|list| !list.is_empty())
-        {
-            body["metadata"] = json!({"attempts": self.attempts});
-        }
-        let mut response = (self.status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        if let Some(wait) = self.retry_after {
-            // Whole seconds, rounded up, and at least one: who comes back then must not be early.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
-        }
-        if self.code == "all_circuits_open" {
-            // OpenAI's SDKs would otherwise send the same request again, at once.
-            let name = HeaderName::from_static("x-should-retry");
-            headers.insert(name, HeaderValue::from_static("false"));
-        }
-        if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
+        let (status, body) = self.written(ClientFormat::OpenAi, "");
+        self.response(status, body.into())
     }
 }

@@ -13,14 +13,7 @@ const DRAIN: usize = 8;
 
 /// The body as JSON of this type.
 pub(super) async fn json<T: DeserializeOwned>(app: &App, body: Body) -> Result<T, ApiError> {
-    let limits = app.running().limits.clone();
-    let time = limits.body_timeout;
-    let body = tokio::time::timeout(time, whole(body, limits.body_bytes))
-        .await
-        .map_err(|_| ApiError::too_slow(format!("the body did not arrive within {time:?}")))??;
-    if body.is_empty() {
-        return Err(ApiError::invalid(None, "the body is empty, expected JSON"));
-    }
+    let body = bytes(app, body).await?;
     let deserializer = &mut serde_json::Deserializer::from_slice(&body);
     let value = serde_path_to_error::deserialize(&mut *deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -37,6 +30,19 @@ pub(super) async fn json<T: DeserializeOwned>(app: &App, body: Body) -> Result<T
         .end()
         .map_err(|error| ApiError::invalid(None, format!("the body is not JSON: {error}")))?;
     Ok(value)
+}
+
+/// The body, which isn't empty.
+pub(super) async fn bytes(app: &App, body: Body) -> Result<Bytes, ApiError> {
+    let running = app.running();
+    let time = running.limits.body_timeout;
+    let body = tokio::time::timeout(time, whole(body, running.limits.body_bytes))
+        .await
+        .map_err(|_| ApiError::too_slow(format!("the body did not arrive within {time:?}")))??;
+    if body.is_empty() {
+        return Err(ApiError::invalid(None, "the body is empty, expected JSON"));
+    }
+    Ok(body)
 }
 
 async fn whole(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {

@@ -24,6 +24,8 @@ pub(super) struct Ask {
     pub(super) tool_result: Option<String>,
     /// The beginning of the answer, which is to be continued.
     pub(super) prefix: Option<String>,
+    /// The message before the one that is read, if it was an assistant's.
+    before: String,
     pub(super) prompt_tokens: usize,
 }
 
@@ -91,6 +93,7 @@ impl Ask {
             images: 0,
             tool_result: None,
             prefix: None,
+            before: String::new(),
             prompt_tokens: words(&system),
         };
         let mut calls = Vec::new();
@@ -131,6 +134,7 @@ impl Ask {
         }
         let text = text.unwrap_or_default();
         self.prompt_tokens += words(&text);
+        let before = std::mem::take(&mut self.before);
         (self.prefix, self.tool_result) = (None, None);
 
         let own_calls = message["tool_calls"].as_array().into_iter().flatten();
@@ -156,6 +160,11 @@ impl Ask {
             "user" => {
                 let is_image =
                     |part: &&Value| part["type"] == "image" || part["type"] == "image_url";
+                // Where an API has no other way, one asks in words for an answer to be continued.
+                if !before.is_empty() && text.contains("cut off") {
+                    self.prefix = Some(before);
+                    return Ok(());
+                }
                 self.images = parts.iter().filter(is_image).count();
                 self.prompt_tokens += self.images;
                 self.said = text;
@@ -168,6 +177,7 @@ impl Ask {
                 }
                 self.prefix = Some(text);
             }
+            "assistant" => self.before = text,
             _ => {}
         }
         Ok(())

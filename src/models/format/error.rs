@@ -29,6 +29,13 @@ impl FormatError {
         }
     }
 
+    /// The same error, with the field of the request that is wrong.
+    #[must_use]
+    pub fn with_param(mut self, path: impl AsRef<str>) -> Self {
+        self.param = Some(bounded(path.as_ref()));
+        self
+    }
+
     /// A request that is wrong at `path`.
     pub(super) fn at(path: impl AsRef<str>, problem: impl fmt::Display) -> Self {
         let path = path.as_ref();
@@ -115,8 +122,8 @@ fn status_and_code(error: &ModelError, format: ClientFormat) -> (StatusCode, &'s
         (Kind::Credentials, 402) => (402, "insufficient_balance"),
         (Kind::Credentials, 403) => (403, "permission_denied"),
         (Kind::Credentials, _) => (status, code),
-        // OpenAI has no 529.
-        (Kind::Overloaded, 529) => (overloaded, code),
+        // OpenAI has no 529, and Anthropic says with it what others say with 503.
+        (Kind::Overloaded, _) => (overloaded, code),
         (Kind::Rejected, 404) => (404, "not_found"),
         (Kind::Rejected, 413) => (413, "request_too_large"),
         // An error in the body of a 2xx, or an answer of a proxy, has no status worth keeping.

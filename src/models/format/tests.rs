@@ -768,7 +768,12 @@ fn g2_an_error_has_the_status_and_the_shape_of_the_clients_own_provider() {
         ),
         (Server, 500, (500, "server_error"), (500, "api_error")),
         (Server, 200, (502, "server_error"), (502, "api_error")),
-        (Overloaded, 503, (503, "server_error"), (503, "api_error")),
+        (
+            Overloaded,
+            503,
+            (503, "server_error"),
+            (529, "overloaded_error"),
+        ),
         (
             Overloaded,
             529,

@@ -149,6 +149,16 @@ impl ModelStream {
         &self.answer.attempts
     }
 
+    /// Whether the answer, or a part of it, is one of the last resorts.
+    pub fn is_degraded(&self) -> bool {
+        self.answer.degraded
+    }
+
+    /// Where other models have gone on so far.
+    pub fn joins(&self) -> &[Join] {
+        &self.answer.joins
+    }
+
     /// What the answer has cost as far as is known, all that answered taken together.
     pub fn usage(&self) -> Usage {
         self.answer.usage
