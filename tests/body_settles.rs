@@ -5,7 +5,13 @@
     reason = "how much of the paused time has passed is part of what is tested"
 )]
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, ready},
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use axum::http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
@@ -699,16 +705,77 @@ fn t8_bodies_are_as_free_as_what_they_wrap() {
 }
 
 #[test]
-fn t8_the_option_costs_a_future_one_word() {
+fn p_bytes_of_a_future_with_the_option() {
     type Inner = std::future::Ready<Result<Response<Script>, Infallible>>;
     type Future<M> = tower_breaker::service::ResponseFuture<Inner, HttpClassifier, M>;
-    let (without, with) = (
-        size_of::<Future<FailFast>>(),
-        size_of::<Future<SettleAtEnd<FailFast>>>(),
-    );
-    println!(
-        "future: {without} B, {with} B with the option; inner: {} B",
-        size_of::<Inner>()
-    );
-    assert!(with <= without + size_of::<usize>());
+    let timer = size_of::<Option<tokio::time::Sleep>>();
+    let added = |future| future - size_of::<Inner>() - timer;
+    let without = added(size_of::<Future<FailFast>>());
+    let with = added(size_of::<Future<SettleAtEnd<FailFast>>>());
+    println!("added to a future: {without} B, {with} B with the option, a deadline's timer apart");
+    assert_eq!(with, without + size_of::<usize>());
+    assert!(with <= 32);
+}
+
+/// Pending once, then one frame.
+enum Slow {
+    Pending,
+    Ready,
+    Over,
+}
+
+impl Body for Slow {
+    type Data = axum::body::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Infallible>>> {
+        match *self {
+            Slow::Pending => {
+                *self = Slow::Ready;
+                Poll::Pending
+            }
+            Slow::Ready => {
+                *self = Slow::Over;
+                let data = axum::body::Bytes::from_static(b"slow");
+                Poll::Ready(Some(Ok(http_body::Frame::data(data))))
+            }
+            Slow::Over => Poll::Ready(None),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p_the_option_allocates_nothing_with_all_its_deadlines() {
+    let deadlines = BodyConfig::new()
+        .first_byte_timeout(SECOND)
+        .idle_timeout(SECOND)
+        .total_timeout(SECOND);
+    let layer = layer(deadlines);
+    let slow = tower::service_fn(|()| ready(Ok::<_, Infallible>(Response::new(Slow::Pending))));
+    let mut service = layer.layer(slow);
+    let mut call = || {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(service.poll_ready(&mut cx).is_ready());
+        let mut response = pin!(service.call(()));
+        let Poll::Ready(Ok(response)) = response.as_mut().poll(&mut cx) else {
+            panic!("it answers at once");
+        };
+        let mut body = pin!(response.into_body());
+        let mut frames = 0;
+        while !matches!(body.as_mut().poll_frame(&mut cx), Poll::Ready(None)) {
+            frames += 1;
+        }
+        assert_eq!(frames, 2);
+    };
+    call();
+    let allocated = allocation_counter::measure(|| {
+        for _ in 0..1000 {
+            call();
+        }
+    });
+    assert_eq!(allocated.count_total, 0);
+    assert_eq!(seen(&layer), [1001, 0, 0, 0]);
 }

@@ -385,25 +385,31 @@ async fn t8_a_stream_that_is_left_half_way_is_a_cancellation_in_the_client() {
 }
 
 #[tokio::test]
-async fn t8_a_stream_that_falls_silent_is_a_failure_in_the_client() {
-    let idle = BodyConfig::new().idle_timeout(Duration::from_millis(50));
-    let layer = CircuitBreakerLayer::new(config()).grpc().body(idle);
+async fn t8_a_stream_that_falls_silent_ends_with_deadline_exceeded_on_either_side() {
+    let idle = || BodyConfig::new().idle_timeout(Duration::from_millis(50));
+    let in_client = CircuitBreakerLayer::new(config()).grpc().body(idle());
+    let in_server = CircuitBreakerLayer::new(config()).grpc().body(idle());
     let address = serve(Echo::default()).await;
-    let mut client = Client::new(layer.layer(channel(address)));
-    let (count, end) = client.count("hang").await;
-    assert_eq!(count, 2);
-    let status = end.unwrap_err();
-    assert!(
-        status
-            .to_string()
-            .contains("nothing more of the body for 50ms"),
-        "{status}"
-    );
-    let metrics = layer.circuit().metrics();
-    assert_eq!(
-        (metrics.failed_requests, metrics.timed_out_requests),
-        (1, 1)
-    );
+    let mut client = Client::new(in_client.layer(channel(address)));
+    let seen_in_client = client.count("hang").await;
+
+    let (incoming, address) = bind().await;
+    let router = Server::builder()
+        .layer(in_server.clone())
+        .add_service(Echo::default());
+    tokio::spawn(router.serve_with_incoming(incoming));
+    let seen_of_server = Client::new(channel(address)).count("hang").await;
+
+    for ((count, end), layer) in [(seen_in_client, in_client), (seen_of_server, in_server)] {
+        let status = end.unwrap_err();
+        assert_eq!((count, status.code()), (2, Code::DeadlineExceeded));
+        assert_eq!(status.message(), "nothing more of the body for 50ms");
+        let metrics = layer.circuit().metrics();
+        assert_eq!(
+            (metrics.failed_requests, metrics.timed_out_requests),
+            (1, 1)
+        );
+    }
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use http::Response;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
@@ -35,7 +35,7 @@ use super::{
     error::{Error, Timeout},
     future::FailOnUnwind,
     mode::{FailFast, Mode, Wait, sealed},
-    reply::{GrpcReply, HttpReply},
+    reply::{GrpcReply, HttpReply, status_of},
 };
 use crate::{
     circuit::{Open, Outcome, Permit},
@@ -69,29 +69,41 @@ impl<M> SettleAtEnd<M> {
 
 impl<M> sealed::Sealed for SettleAtEnd<M> {}
 
-/// A mode, without what it may say about bodies.
+/// A mode, without what it may say about when calls are settled.
 pub trait WithoutBody: sealed::Sealed {
     /// One of [`Wait`], [`FailFast`], [`HttpReply`] and [`GrpcReply`].
-    type Mode;
+    type Mode: EndLate;
+}
+
+/// How a body ends that has missed a deadline.
+pub trait EndLate: sealed::Sealed {
+    /// The trailers that tell it. `None`: it fails.
+    fn trailers(timeout: &Timeout) -> Option<HeaderMap>;
 }
 
 macro_rules! without_body {
-    ($($mode:ty),*) => {$(
+    ($($mode:ty: $trailers:expr),*) => {$(
         impl WithoutBody for $mode {
             type Mode = $mode;
+        }
+
+        impl EndLate for $mode {
+            fn trailers(timeout: &Timeout) -> Option<HeaderMap> {
+                $trailers(timeout)
+            }
         }
     )*};
 }
 
-without_body!(Wait, FailFast, HttpReply, GrpcReply);
+without_body!(Wait: |_| None, FailFast: |_| None, HttpReply: |_| None, GrpcReply: |timeout| Some(status_of(timeout)));
 
-impl<M> WithoutBody for SettleAtEnd<M> {
+impl<M: EndLate> WithoutBody for SettleAtEnd<M> {
     type Mode = M;
 }
 
 impl<M, B, E, A> Mode<Response<B>, E, A> for SettleAtEnd<M>
 where
-    M: Mode<Response<SettledBody<B, A>>, E, A, Response = Response<SettledBody<B, A>>>,
+    M: Mode<Response<SettledBody<B, A>>, E, A, Response = Response<SettledBody<B, A>>> + EndLate,
     B: Body,
     A: ClassifyEnd<B::Error>,
 {
@@ -149,6 +161,7 @@ where
                 inner: Some(body),
                 timer: None,
                 deadlines,
+                end_late: M::trailers,
                 ending,
             },
         )
@@ -158,8 +171,9 @@ where
 pin_project! {
     /// The body of a response that settles its call when it ends; see [`SettleAtEnd`].
     ///
-    /// Its frames, trailers and size are those of the inner body. Its errors are those of the inner
-    /// body and the [`Timeout`]s of a [`BodyConfig`].
+    /// Its frames, trailers and size are those of the inner body, and so are its errors, besides the
+    /// [`Timeout`]s of a [`BodyConfig`]. With [`.grpc()`](crate::CircuitBreakerLayer::grpc) those are
+    /// no errors of the body, but trailers with `grpc-status: 4`.
     ///
     /// # Panics
     ///
@@ -176,6 +190,7 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         deadlines: Deadlines,
+        end_late: fn(&Timeout) -> Option<HeaderMap>,
         ending: Ending<A>,
     }
 }
@@ -187,6 +202,7 @@ impl<B, A> Default for SettledBody<B, A> {
             inner: None,
             timer: None,
             deadlines: Deadlines::default(),
+            end_late: |_| None,
             ending: Ending::default(),
         }
     }
@@ -219,7 +235,8 @@ where
             let timeout = ready!(this.deadlines.poll(this.timer, permit, cx));
             this.ending.time_out();
             this.inner.set(None);
-            return Poll::Ready(Some(Err(Error::Timeout(timeout))));
+            let told = (this.end_late)(&timeout).map(Frame::trailers);
+            return Poll::Ready(Some(told.ok_or(Error::Timeout(timeout))));
         };
         Poll::Ready(match frame {
             Some(Ok(frame)) => {

@@ -60,7 +60,7 @@ use tower_service::Service;
 use self::reservation::Reservation;
 #[cfg(feature = "http")]
 pub use self::{
-    body::{BodyConfig, SettleAtEnd, SettledBody, WithoutBody},
+    body::{BodyConfig, EndLate, SettleAtEnd, SettledBody, WithoutBody},
     reply::{GrpcReply, HttpReply},
 };
 pub use self::{

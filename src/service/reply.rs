@@ -30,6 +30,8 @@ pub struct GrpcReply;
 impl sealed::Sealed for HttpReply {}
 impl sealed::Sealed for GrpcReply {}
 
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
 /// A response whose body is empty.
 trait Reply {
     fn open<B: Default>(open: Open) -> Response<B>;
@@ -58,6 +60,7 @@ impl Reply for GrpcReply {
     fn open<B: Default>(open: Open) -> Response<B> {
         let mut response = rejected(open);
         let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, GRPC);
         put_status(headers, grpc::UNAVAILABLE, &open.to_string());
         if let Some(wait) = open.retry_after {
             // The header is read as a signed 32-bit number.
@@ -69,8 +72,8 @@ impl Reply for GrpcReply {
 
     fn timeout<B: Default>(timeout: Timeout) -> Response<B> {
         let mut response = Response::new(B::default());
-        let headers = response.headers_mut();
-        put_status(headers, grpc::DEADLINE_EXCEEDED, &timeout.to_string());
+        *response.headers_mut() = status_of(&timeout);
+        response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
         response
     }
 }
@@ -89,9 +92,14 @@ fn round_up(wait: Duration, nanos_per_unit: u128) -> u64 {
     u64::try_from(units).unwrap_or(u64::MAX)
 }
 
+/// The head or the trailers of a call that missed a deadline.
+pub(super) fn status_of(timeout: &Timeout) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    put_status(&mut headers, grpc::DEADLINE_EXCEEDED, &timeout.to_string());
+    headers
+}
+
 fn put_status(headers: &mut HeaderMap, code: u8, message: &str) {
-    let grpc = HeaderValue::from_static("application/grpc");
-    headers.insert(header::CONTENT_TYPE, grpc);
     headers.insert(grpc::STATUS, HeaderValue::from(u16::from(code)));
     if let Ok(message) = HeaderValue::try_from(grpc::encode(message)) {
         headers.insert(grpc::MESSAGE, message);

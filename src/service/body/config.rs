@@ -7,7 +7,8 @@ use std::time::Duration;
 ///
 /// With the body watched, the circuit's `timeout` (default: 45 s) ends at the head of the response;
 /// the deadlines here are for the rest, and all of them are off by default. A call that misses one
-/// is a failure, counted among the timed out, and its body ends with a [`Timeout`](crate::Timeout).
+/// is a failure, counted among the timed out, and its body ends with a [`Timeout`](crate::Timeout)
+/// (with [`.grpc()`](crate::CircuitBreakerLayer::grpc), in trailers with `grpc-status: 4`).
 ///
 /// ```
 /// use std::time::Duration;
