@@ -92,15 +92,26 @@ impl Gateway {
 
     /// Sends SIGTERM, and leaves the gateway to its shutdown.
     pub fn ask_to_stop(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.signal("-HUP");
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn signal(&self, signal: &str) {
         // Rust's own `kill` is SIGKILL, and a system call of one's own would be unsafe code.
-        let asked = Command::new("kill")
-            .arg("-TERM")
-            .arg(self.child.id().to_string())
+        let sent = Command::new("kill")
+            .arg(signal)
+            .arg(self.id().to_string())
             .status();
-        assert!(
-            asked.is_ok_and(|status| status.success()),
-            "`kill -TERM` works"
-        );
+        assert!(sent.is_ok_and(|status| status.success()), "`kill` works");
     }
 
     /// Sends SIGTERM and waits until the gateway has ended: how, and all that it has printed.
