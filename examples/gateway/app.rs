@@ -20,6 +20,7 @@ use tower_breaker::{
 use crate::{
     Error,
     config::{self, Args, Kind, Limits, Settings},
+    dashboard::History,
     events::Feed,
     gate::Gate,
     metrics::Metrics,
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     running: RwLock<Arc<Running>>,
     pub(crate) metrics: Metrics,
     pub(crate) feed: Feed,
+    pub(crate) history: History,
     /// Only one reload at a time.
     reloading: Mutex<Tried>,
     reload: RwLock<Reload>,
@@ -101,6 +103,7 @@ impl App {
             running: RwLock::new(Arc::new(running)),
             metrics: Metrics::new(),
             feed,
+            history: History::new(),
             reloading: Mutex::new(Tried { text, settings }),
             reload: RwLock::new(Reload {
                 loaded_at: now(),
@@ -293,10 +296,7 @@ impl Running {
     }
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "people are told the time of day of a reload"
-)]
-fn now() -> SystemTime {
+#[allow(clippy::disallowed_methods, reason = "people are told the time of day")]
+pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -14,6 +14,7 @@
 
 mod app;
 mod config;
+mod dashboard;
 mod events;
 mod gate;
 mod metrics;
@@ -30,7 +31,7 @@ use std::{
 };
 
 use clap::Parser;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use self::{app::App, config::Args};
@@ -79,10 +80,12 @@ async fn run(args: Args) -> Result<(), Error> {
     let has_file = args.config.is_some();
     let app = App::new(args, text, settings).await?;
     introduce(&app, address, admin.as_ref().map(|(_, address)| *address));
+    let mut beside = JoinSet::new();
     if has_file {
-        tokio::spawn(app.clone().watch_file());
+        beside.spawn(app.clone().watch_file());
     }
-    tokio::spawn(reload_on_signal(app.clone()));
+    beside.spawn(reload_on_signal(app.clone()));
+    beside.spawn(dashboard::sample(app.clone()));
 
     let serving = async {
         match admin {
@@ -109,7 +112,8 @@ async fn run(args: Args) -> Result<(), Error> {
         () = serving => {}
         why = grace_over => tracing::warn!("stopping with requests still under way: {why}"),
     }
-    // Those that nobody is left to ask are stopped in order.
+    // Nobody is left to ask the simulated providers, or to hold on to them.
+    beside.shutdown().await;
     let companions = app.running().simulated.clone();
     drop(app);
     for companion in companions.into_values() {
@@ -195,6 +199,7 @@ fn introduce(app: &App, address: SocketAddr, admin: Option<SocketAddr>) {
         "curl -s http://{address}/v1/process -H 'content-type: application/json' \
          -d '{{\"prompt\":\"Why is the sky blue?\"}}'"
     );
+    println!("dashboard: http://{}/", admin.unwrap_or(address));
     println!("\ntry:");
     println!("  {ask}");
     if let Some((name, companion)) = running.simulated.first_key_value() {

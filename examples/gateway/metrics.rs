@@ -1,13 +1,17 @@
 //! `GET /metrics`: what the gateway counts itself, and what its circuits have seen.
 
-use std::time::UNIX_EPOCH;
+use std::{collections::BTreeMap, time::UNIX_EPOCH};
 
 use prometheus::{
-    Encoder, GaugeVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    proto::MetricFamily,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+    core::Collector,
+    proto::{Metric, MetricFamily},
 };
+use serde_json::{Value, json};
 use tower_breaker::{
     CircuitState,
+    fallback::AttemptOutcome,
     models::{ModelAttempt, ModelManager},
 };
 
@@ -22,12 +26,20 @@ const STATES: [CircuitState; 5] = [
     CircuitState::Disabled,
 ];
 
+/// The upper ends of the latencies' buckets, in seconds: from a server on loopback to the longest
+/// answers of a model.
+const LATENCIES: [f64; 18] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0,
+    120.0, 300.0,
+];
+
 /// What the gateway counts itself.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     attempts: IntCounterVec,
+    latencies: HistogramVec,
     refused: IntCounterVec,
     connections: IntGauge,
 }
@@ -56,7 +68,18 @@ impl Metrics {
         registry
             .register(Box::new(connections.clone()))
             .expect("each name is registered once");
+        let latencies = HistogramOpts::new(
+            "gateway_attempt_duration_seconds",
+            "How long providers that were asked took to answer, or to fail",
+        );
+        let labels = ["model", "provider", "outcome"];
+        let latencies = HistogramVec::new(latencies.buckets(LATENCIES.to_vec()), &labels)
+            .expect("the names here are valid");
+        registry
+            .register(Box::new(latencies.clone()))
+            .expect("each name is registered once");
         Self {
+            latencies,
             refused: counter(
                 "gateway_refused_total",
                 "What the gateway did not take on, by the limit that it would have exceeded",
@@ -85,6 +108,15 @@ impl Metrics {
             self.attempts
                 .with_label_values(&[&attempt.provider, attempt.outcome.as_str()])
                 .inc();
+            if attempt.outcome != AttemptOutcome::Skipped {
+                self.latencies
+                    .with_label_values(&[
+                        &attempt.model,
+                        &attempt.provider,
+                        attempt.outcome.as_str(),
+                    ])
+                    .observe(attempt.latency.as_secs_f64());
+            }
         }
     }
 
@@ -99,6 +131,39 @@ impl Metrics {
         Connection(self.connections.clone())
     }
 
+    /// Who has answered how many requests for which model: `[model, provider, count]`, with an empty
+    /// provider where nobody did.
+    pub(crate) fn answers(&self) -> Vec<Value> {
+        let families = self.requests.collect();
+        let metrics = families.iter().flat_map(MetricFamily::get_metric);
+        let answers = metrics.map(|metric| {
+            let count = metric.get_counter().get_value() as u64;
+            json!([label(metric, "model"), label(metric, "answered_by"), count])
+        });
+        answers.collect()
+    }
+
+    /// The latencies of all circuits, which `circuit` names by their model and provider.
+    pub(crate) fn latencies(
+        &self,
+        circuit: impl Fn(&str, &str) -> String,
+    ) -> BTreeMap<String, Buckets> {
+        let mut all: BTreeMap<String, Buckets> = BTreeMap::new();
+        let families = self.latencies.collect();
+        for metric in families.iter().flat_map(MetricFamily::get_metric) {
+            let circuit = circuit(label(metric, "model"), label(metric, "provider"));
+            let histogram = metric.get_histogram();
+            let mut buckets: Vec<u64> = histogram
+                .get_bucket()
+                .iter()
+                .map(|bucket| bucket.cumulative_count())
+                .collect();
+            buckets.push(histogram.get_sample_count());
+            all.entry(circuit).or_default().add(&buckets);
+        }
+        all
+    }
+
     /// Everything as Prometheus text.
     pub(crate) fn render(&self, app: &App) -> Result<Vec<u8>, prometheus::Error> {
         let mut families = self.registry.gather();
@@ -108,6 +173,51 @@ impl Metrics {
         TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
+}
+
+/// Latencies: how many were at most as long as each bucket's end, and how many there were.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Buckets([u64; LATENCIES.len() + 1]);
+
+impl Buckets {
+    fn add(&mut self, counts: &[u64]) {
+        for (sum, count) in self.0.iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+
+    /// What has come in since.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let mut buckets = self.clone();
+        for (now, before) in buckets.0.iter_mut().zip(before.0) {
+            *now = now.saturating_sub(before);
+        }
+        buckets
+    }
+
+    /// The latency, in milliseconds, that this share of them did not exceed: within its bucket as
+    /// if they were spread evenly. `None` of none.
+    pub(crate) fn percentile(&self, share: f64) -> Option<f64> {
+        let all = *self.0.last()?;
+        if all == 0 {
+            return None;
+        }
+        let rank = share * all as f64;
+        let found = self.0.iter().position(|count| *count as f64 >= rank)?;
+        let below = found.checked_sub(1);
+        let (from, before) = below.map_or((0.0, 0), |below| (LATENCIES[below], self.0[below]));
+        // There is no end to the last one.
+        let to = LATENCIES.get(found).copied().unwrap_or(from);
+        let within = self.0[found] - before;
+        let part = (rank - before as f64) / within.max(1) as f64;
+        Some((from + (to - from) * part) * 1000.0)
+    }
+}
+
+fn label<'a>(metric: &'a Metric, name: &str) -> &'a str {
+    let labels = metric.get_label().iter();
+    let mut named = labels.filter(|label| label.name() == name);
+    named.next().map_or("", |label| label.value())
 }
 
 /// How the gateway is at the moment.

@@ -12,7 +12,7 @@ use crate::{
     Error,
     app::{App, Companion},
     config::{LastResort, Settings},
-    gate, routes,
+    dashboard, gate, routes,
 };
 
 /// The models. A request goes through its model's chain; each link of it is, from the outside in:
@@ -91,6 +91,7 @@ fn public(app: &App) -> Router<App> {
 fn private(app: &App) -> Router<App> {
     Router::new()
         .merge(routes::metrics())
+        .merge(dashboard::routes())
         // Nested, so that nothing below /admin escapes its guard.
         .nest("/admin", routes::admin(app.clone()))
 }

@@ -7,11 +7,29 @@
     reason = "each test file is a crate of its own, uses its own part of this, and nothing can reach into it"
 )]
 
+pub mod browser;
 pub mod example;
 pub mod gateway;
 pub mod http;
 
 use std::time::Duration;
+
+/// Whether a program that a test needs is there. Where `TOWER_BREAKER_TEST_TOOLS` is set, as `tests/run` does
+/// after it has installed them all, it has to be.
+///
+/// # Panics
+///
+/// When it has to be, and isn't.
+pub fn tool(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    let required = std::env::var_os("TOWER_BREAKER_TEST_TOOLS").is_some();
+    assert!(there || !required, "`{name}` is missing");
+    if !there {
+        eprintln!("skipped: `{name}` is missing; tests/run installs it");
+    }
+    there
+}
 
 /// What anything here may take. Far more than a healthy run needs, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -43,6 +43,7 @@ impl Provider {
         Json(json!({
             "name": self.name,
             "fault": fault,
+            "faults": Fault::ALL.map(Fault::name),
             "requests": self.requests.load(Relaxed),
             "answered": self.answered.load(Relaxed),
             "failed": self.failed.load(Relaxed),
