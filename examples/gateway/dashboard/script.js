@@ -1,7 +1,7 @@
 // The dashboard. Everything it shows comes from `/dashboard/events`; everything it does goes to the
 // endpoints that anybody can use.
 
-const WINDOW = 300; // samples that the charts show, one a second
+const KEPT = 300; // samples, one a second
 const MINUTE = 60; // samples over which rates and flows are taken
 const SVG = "http://www.w3.org/2000/svg";
 const byId = (id) => document.getElementById(id);
@@ -24,6 +24,7 @@ const REASONS = {
 };
 
 let samples = [];
+let span = MINUTE; // samples that the charts show: all there are, and a minute at least
 let arrived = 0; // when the newest sample came, by this page's own clock
 let token = null;
 
@@ -32,7 +33,7 @@ let token = null;
 const source = new EventSource("/dashboard/events");
 source.addEventListener("hello", (event) => {
   const hello = JSON.parse(event.data);
-  samples = hello.samples.slice(-WINDOW);
+  samples = hello.samples.slice(-KEPT);
   byId("events").replaceChildren();
   hello.changes.forEach(addChange);
   arrived = performance.now();
@@ -40,7 +41,7 @@ source.addEventListener("hello", (event) => {
 });
 source.addEventListener("sample", (event) => {
   samples.push(JSON.parse(event.data));
-  samples = samples.slice(-WINDOW);
+  samples = samples.slice(-KEPT);
   arrived = performance.now();
   draw();
 });
@@ -58,6 +59,7 @@ function say(text, bad) {
 function draw() {
   const now = samples.at(-1);
   if (!now) return;
+  span = Math.max(MINUTE, samples.length);
   drawHeader(now);
   drawModels(now);
   const names = Object.keys(now.circuits);
@@ -116,14 +118,15 @@ function drawCircuit(name, now) {
   const past = samples.map((sample) => sample.circuits[name]);
   at(".rate").textContent = percent(circuit.errorRate ?? 0);
   const rates = past.map((circuit) => circuit?.errorRate ?? null);
-  chart(at(".rates"), [["area", rates, true], ["error", rates]], 1);
+  chart(at(".rates"), [["area", rates, true], ["error", rates]], Math.max(0.25, ...rates));
   const lines = ["p50", "p90", "p99"].map((p) => [p, past.map((circuit) => circuit?.[p] ?? null)]);
   const highest = Math.max(1, ...lines.flatMap(([, values]) => values));
   chart(at(".latencies"), lines.reverse(), highest * 1.1);
   at(".latency").replaceChildren(...["p50", "p90", "p99"].flatMap((p) => [
-    element("span", { className: p, textContent: `${p} ` }), `${milliseconds(circuit[p])}  `,
+    element("span", { className: p, textContent: p }), ` ${milliseconds(circuit[p])} `,
   ]));
   drawStates(at(".states"), past);
+  at(".past").textContent = `${duration(span * 1000)} ago`;
 
   const provider = now.providers[name];
   at(".credentials").hidden = !provider?.credentials;
@@ -203,13 +206,13 @@ function addChange(change) {
 // ===== charts =====
 
 function chart(svg, lines, highest) {
-  svg.setAttribute("viewBox", `0 0 ${WINDOW - 1} 100`);
+  svg.setAttribute("viewBox", `0 0 ${span - 1} 100`);
   svg.replaceChildren(...lines.map(([name, values, area]) => path(name, values, highest, area)));
 }
 
 /** A line through the values, the newest at the right edge; it is broken where there are none. */
 function path(name, values, highest, area) {
-  const left = WINDOW - values.length;
+  const left = span - values.length;
   let d = "", begun = null;
   values.forEach((value, index) => {
     const x = left + index;
@@ -229,8 +232,8 @@ function path(name, values, highest, area) {
 }
 
 function drawStates(svg, past) {
-  svg.setAttribute("viewBox", `0 0 ${WINDOW} 1`);
-  const left = WINDOW - past.length;
+  svg.setAttribute("viewBox", `0 0 ${span} 1`);
+  const left = span - past.length;
   const bars = [];
   past.forEach((circuit, index) => {
     if (!circuit) return;
