@@ -30,7 +30,7 @@ pub enum StreamEvent {
     ReasoningSignature(String),
     /// A thought that only the provider can read (Anthropic's `redacted_thinking`), whole.
     RedactedReasoning(String),
-    /// The model begins to call a tool. Its arguments follow.
+    /// The model begins to call a tool. All of its arguments follow before the next call begins.
     ToolCall {
         /// Which of the answer's tool calls, from 0.
         index: u32,

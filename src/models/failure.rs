@@ -82,7 +82,9 @@ fn text<'a>(value: &'a Value, field: &str) -> Option<&'a str> {
 
 /// The kind that a status gave, put right where the provider's words know better.
 fn refined(kind: ModelErrorKind, error: &Value) -> ModelErrorKind {
-    use ModelErrorKind::{Credentials, InvalidRequest, Overloaded, RateLimited, Server};
+    use ModelErrorKind::{
+        Credentials, InvalidRequest, Overloaded, RateLimited, Server, Unsupported,
+    };
     let is = |word| text(error, "type") == Some(word) || text(error, "code") == Some(word);
     match kind {
         Server if is("overloaded_error") => Overloaded,
@@ -94,6 +96,11 @@ fn refined(kind: ModelErrorKind, error: &Value) -> ModelErrorKind {
             if text(error, "message").is_some_and(|m| m.contains("credit balance is too low")) =>
         {
             Credentials
+        }
+        InvalidRequest if is("billing_error") => Credentials,
+        // A beginning of the answer, which newer models of Anthropic's don't take. Others may.
+        InvalidRequest if text(error, "message").is_some_and(|m| m.contains("prefill")) => {
+            Unsupported
         }
         kind => kind,
     }
@@ -158,6 +165,9 @@ mod tests {
         let quota = r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#;
         let credit = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#;
         let unauthorized = r#"{"error":{"message":"Incorrect API key","type":"invalid_request_error","code":"invalid_api_key"}}"#;
+        let billing =
+            r#"{"type":"error","error":{"type":"billing_error","message":"Limit reached"}}"#;
+        let prefill = r#"{"type":"error","error":{"type":"invalid_request_error","message":"This model does not support assistant message prefill."}}"#;
         let table = [
             (529, overloaded, Overloaded, "Overloaded"),
             (500, overloaded, Overloaded, "Overloaded"),
@@ -167,6 +177,13 @@ mod tests {
                 credit,
                 Credentials,
                 "Your credit balance is too low to access the Anthropic API.",
+            ),
+            (400, billing, Credentials, "Limit reached"),
+            (
+                400,
+                prefill,
+                Unsupported,
+                "This model does not support assistant message prefill.",
             ),
             (401, unauthorized, Credentials, "Incorrect API key"),
             (400, r#"{"error":{"message":"no"}}"#, InvalidRequest, "no"),

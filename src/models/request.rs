@@ -66,6 +66,9 @@ pub struct ModelRequest {
     /// Whether the model thinks before it answers; without it the provider's default. Sent to
     /// Anthropic and DeepSeek: OpenAI knows only [`effort`](Self::effort).
     pub thinking: Option<Thinking>,
+    /// Whether its thoughts are told; without it the provider's default. Sent to Anthropic alone, as
+    /// the `display` of [`thinking`](Self::thinking).
+    pub show_thinking: Option<bool>,
     /// How much work the model puts into the answer; without it the provider's default. Sent to
     /// Anthropic only beside [`thinking`](Self::thinking), because models that don't know it refuse
     /// the request.
@@ -114,6 +117,7 @@ impl ModelRequest {
             tool_choice: None,
             parallel_tool_calls: None,
             thinking: None,
+            show_thinking: None,
             effort: None,
             response_format: None,
             top_k: None,

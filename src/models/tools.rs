@@ -111,6 +111,8 @@ pub enum Thinking {
     Disabled,
     /// It does, as much as it finds right.
     Adaptive,
+    /// It does between its calls of tools.
+    BetweenTools,
     /// It does, for at most so many tokens.
     Budget(u32),
 }

@@ -120,4 +120,8 @@ pub(super) fn add_usage(json: &Value, usage: &mut Usage) {
     if let Some(output) = tokens("output_tokens") {
         usage.output_tokens = output;
     }
+    let thinking = json.pointer("/output_tokens_details/thinking_tokens");
+    if let Some(thinking) = thinking.and_then(Value::as_u64) {
+        usage.reasoning_tokens = thinking;
+    }
 }

@@ -102,7 +102,7 @@ impl<'a> Body<'a> {
             stop_sequences: &request.stop,
             tools: request.tools.iter().map(WireTool::from).collect(),
             tool_choice: tool_choice(request),
-            thinking: thinking.map(WireThinking::from),
+            thinking: thinking.map(|it| WireThinking::new(it, request.show_thinking)),
             output_config,
             metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
             cache_control: request.cache.then_some(CacheControl::Ephemeral),
@@ -347,16 +347,39 @@ fn tool_choice(request: &ModelRequest) -> Option<WireChoice<'_>> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum WireThinking {
     Disabled,
-    Adaptive,
-    Enabled { budget_tokens: u32 },
+    BetweenTools,
+    Adaptive {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        display: Option<Display>,
+    },
+    Enabled {
+        budget_tokens: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        display: Option<Display>,
+    },
 }
 
-impl From<Thinking> for WireThinking {
-    fn from(thinking: Thinking) -> Self {
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Display {
+    Summarized,
+    Omitted,
+}
+
+impl WireThinking {
+    fn new(thinking: Thinking, show: Option<bool>) -> Self {
+        let display = show.map(|show| match show {
+            true => Display::Summarized,
+            false => Display::Omitted,
+        });
         match thinking {
             Thinking::Disabled => Self::Disabled,
-            Thinking::Adaptive => Self::Adaptive,
-            Thinking::Budget(budget_tokens) => Self::Enabled { budget_tokens },
+            Thinking::BetweenTools => Self::BetweenTools,
+            Thinking::Adaptive => Self::Adaptive { display },
+            Thinking::Budget(budget_tokens) => Self::Enabled {
+                budget_tokens,
+                display,
+            },
         }
     }
 }

@@ -55,8 +55,9 @@ pub enum ClientFormat {
     /// Anthropic's messages: `POST /v1/messages`.
     ///
     /// Refused: documents other than plain text, files, the tools that Anthropic itself runs,
-    /// `container` and `mcp_servers`. Read over: `service_tier` and whatever else there is.
-    /// `cache_control` anywhere has the whole conversation cached.
+    /// `container` and `mcp_servers`. Read over: `service_tier` and whatever else there is. System
+    /// messages are joined to the system text. `cache_control` anywhere has the whole conversation
+    /// cached.
     Anthropic,
 }
 

@@ -180,6 +180,7 @@ fn g2_every_field_of_anthropic_is_read() {
                     {"type": "tool_result", "tool_use_id": "2"},
                     {"type": "tool_result", "tool_use_id": "3", "content": "sun"},
                 ]},
+                {"role": "system", "content": "And kind."},
             ],
             "temperature": 1,
             "top_p": 0.5,
@@ -191,7 +192,7 @@ fn g2_every_field_of_anthropic_is_read() {
                 {"type": "custom", "name": "other", "input_schema": {}},
             ],
             "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
-            "thinking": {"type": "enabled", "budget_tokens": 2000},
+            "thinking": {"type": "enabled", "budget_tokens": 2000, "display": "omitted"},
             "output_config": {"effort": "max", "format": {"type": "json_schema", "schema": {"a": 1}}},
             "metadata": {"user_id": "ann"},
             "service_tier": "auto", "new_field": {},
@@ -238,7 +239,7 @@ fn g2_every_field_of_anthropic_is_read() {
             result("3", "sun".into(), false),
         ]),
     ])
-    .system("Be brief.\n\nIn English.")
+    .system("Be brief.\n\nIn English.\n\nAnd kind.")
     .preferred_model("claude")
     .temperature(1.0)
     .top_p(0.5)
@@ -255,6 +256,7 @@ fn g2_every_field_of_anthropic_is_read() {
     expected.top_k = Some(40);
     expected.parallel_tool_calls = Some(false);
     expected.thinking = Some(Thinking::Budget(2000));
+    expected.show_thinking = Some(false);
     expected.effort = Some(Effort::Max);
     expected.response_format = Some(ResponseFormat::JsonSchema {
         name: "answer".into(),
@@ -447,10 +449,11 @@ fn g6_what_is_wrong_is_told_by_its_field() {
         (Anthropic, "/max_tokens", json!(null), "max_tokens"),
         (Anthropic, "/max_tokens", json!(0), "max_tokens"),
         (Anthropic, "/messages", json!([]), "messages"),
+        (Anthropic, "/messages/0/role", json!("system"), "messages"),
         (
             Anthropic,
             "/messages/0/role",
-            json!("system"),
+            json!("bot"),
             "messages[0].role",
         ),
         (
@@ -594,7 +597,7 @@ fn g2_answers_are_written_in_both_formats() {
             }],
             "usage": {
                 "prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30,
-                "prompt_tokens_details": {"cached_tokens": 2},
+                "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 1},
                 "completion_tokens_details": {"reasoning_tokens": 4},
             },
         })
@@ -611,7 +614,7 @@ fn g2_answers_are_written_in_both_formats() {
             "stop_reason": "tool_use", "stop_sequence": null,
             "usage": {
                 "input_tokens": 7, "cache_creation_input_tokens": 1, "cache_read_input_tokens": 2,
-                "output_tokens": 20,
+                "output_tokens": 20, "output_tokens_details": {"thinking_tokens": 4},
             },
         })
     );
@@ -739,7 +742,7 @@ fn g2_an_error_has_the_status_and_the_shape_of_the_clients_own_provider() {
             Rejected,
             409,
             (409, "invalid_request_error"),
-            (409, "invalid_request_error"),
+            (409, "conflict_error"),
         ),
         (
             Rejected,
@@ -898,7 +901,7 @@ fn g2_a_stream_is_written_in_openais_format() {
             "{head}[{{\"index\":0,\"delta\":{{}},\"logprobs\":null,\"finish_reason\":\"tool_calls\"}}],\"usage\":null}}\n\n"
         ),
         format!(
-            "{head}[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":2,\"total_tokens\":3,\"prompt_tokens_details\":{{\"cached_tokens\":0}},\"completion_tokens_details\":{{\"reasoning_tokens\":0}}}}}}\n\n"
+            "{head}[],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":2,\"total_tokens\":3,\"prompt_tokens_details\":{{\"cached_tokens\":0,\"cache_write_tokens\":0}},\"completion_tokens_details\":{{\"reasoning_tokens\":0}}}}}}\n\n"
         ),
         "data: [DONE]\n\n".to_owned(),
     ];
@@ -928,10 +931,9 @@ fn g2_a_stream_is_written_in_anthropics_format() {
         StreamEvent::Text("!".into()),
         tool_call(0),
         arguments(0, "{\"a\":"),
-        // Begun before the first is complete, which a block can't be.
+        arguments(0, "1}"),
         tool_call(1),
         arguments(1, "{}"),
-        arguments(0, "1}"),
         StreamEvent::Usage(Usage::new(9, 7)),
         StreamEvent::Finish(FinishReason::StopSequence("END".into())),
     ];

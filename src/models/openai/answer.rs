@@ -132,7 +132,7 @@ pub(super) fn usage(json: &Value) -> Usage {
         cache_read_tokens: tokens("/prompt_tokens_details/cached_tokens")
             .or_else(|| tokens("/prompt_cache_hit_tokens"))
             .unwrap_or(0),
-        cache_write_tokens: 0,
+        cache_write_tokens: tokens("/prompt_tokens_details/cache_write_tokens").unwrap_or(0),
         reasoning_tokens: tokens("/completion_tokens_details/reasoning_tokens").unwrap_or(0),
     }
 }

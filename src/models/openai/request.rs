@@ -111,13 +111,11 @@ impl<'a> Body<'a> {
                 .filter(|_| deepseek)
                 .map(|thinking| match thinking {
                     Thinking::Disabled => WireThinking::Disabled,
-                    Thinking::Adaptive | Thinking::Budget(_) => WireThinking::Enabled,
+                    _ => WireThinking::Enabled,
                 }),
             reasoning_effort: request.effort.and_then(|effort| match effort {
                 // DeepSeek's way to say it is to disable thinking.
                 Effort::None if deepseek => None,
-                // The most that every reasoning model of OpenAI's knows.
-                Effort::Max if !deepseek => Some(Effort::High),
                 effort => Some(effort),
             }),
             response_format,

@@ -4,8 +4,12 @@
 //! chunk without choices that tells the usage, for whoever asked for it; then `[DONE]`. What others
 //! made of it: the usage beside the last choice or in every chunk, calls of tools without an index or
 //! an id, an `error` in place of a chunk.
+//!
+//! Calls could come interleaved, by their index. None of the APIs does that, and clients don't expect it
+//! (OpenAI's own SDK takes a call for complete when the next one begins), so a call waits until the
+//! one before it is over.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::{borrow::Cow, collections::VecDeque, mem};
 
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -25,6 +29,9 @@ use crate::models::{
 /// The most calls in one answer, as OpenAI has it for tools.
 const MAX_CALLS: usize = 128;
 
+/// As much as one event may have.
+const MAX_WAITING: usize = 1024 * 1024;
+
 /// Reads the chunks of one answer.
 pub(super) struct Chunks {
     status: StatusCode,
@@ -34,6 +41,10 @@ pub(super) struct Chunks {
     refused: bool,
     finish: Option<FinishReason>,
     calls: Vec<Call>,
+    /// How many of them have been told: the last of these is open, the others wait until it is over.
+    told: usize,
+    /// How much is kept of those that wait, in bytes.
+    waiting: usize,
 }
 
 /// A call that has begun. Its place among the calls is the index that we give it.
@@ -41,7 +52,40 @@ struct Call {
     /// The index that the provider gave it.
     theirs: Option<u64>,
     id: String,
-    has_arguments: bool,
+    name: String,
+    /// What has come of the arguments while the call waits for those before it.
+    arguments: String,
+    nesting: Nesting,
+}
+
+/// How deep in a JSON value we are: enough to tell where an object ends.
+#[derive(Default)]
+struct Nesting {
+    depth: usize,
+    begun: bool,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    fn read(&mut self, json: &str) {
+        self.begun |= !json.is_empty();
+        for byte in json.bytes() {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.begun && self.depth == 0 && !self.in_string
+    }
 }
 
 impl Chunks {
@@ -54,6 +98,8 @@ impl Chunks {
             refused: false,
             finish: None,
             calls: Vec::new(),
+            told: 0,
+            waiting: 0,
         }
     }
 }
@@ -186,49 +232,99 @@ impl Chunks {
         };
         let at = match known {
             Some(at) => at,
-            None => {
-                let at = self.calls.len();
-                let name = name.filter(|name| !name.is_empty());
-                let name = name.ok_or_else(|| malformed(self.status, NAMELESS))?;
-                if at == MAX_CALLS {
-                    let message = format!("the answer calls more than {MAX_CALLS} tools");
-                    return Err(malformed(self.status, message));
-                }
-                self.calls.push(Call {
-                    theirs: delta.index,
-                    id: id.clone(),
-                    has_arguments: false,
-                });
-                out.push_back(StreamEvent::ToolCall {
-                    index: index(at),
-                    id: if id.is_empty() { call_id(at) } else { id },
-                    name,
-                });
-                at
-            }
+            None => self.begin_call(delta.index, id, name)?,
         };
         if let Some(json) = arguments.filter(|json| !json.is_empty()) {
-            self.calls[at].has_arguments = true;
+            let call = &mut self.calls[at];
+            call.nesting.read(&json);
+            if at + 1 == self.told {
+                out.push_back(StreamEvent::ToolArguments {
+                    index: index(at),
+                    json,
+                });
+            } else {
+                self.waiting += json.len();
+                call.arguments.push_str(&json);
+            }
+        }
+        if self.waiting > MAX_WAITING {
+            let message = format!("the calls of tools that wait exceed {MAX_WAITING} bytes");
+            return Err(malformed(self.status, message));
+        }
+        while self.calls.len() > self.told && self.open_call().is_none_or(|c| c.nesting.is_over()) {
+            self.tell_next(out);
+        }
+        Ok(())
+    }
+
+    fn begin_call(
+        &mut self,
+        theirs: Option<u64>,
+        id: String,
+        name: Option<String>,
+    ) -> Result<usize, ModelError> {
+        let at = self.calls.len();
+        let name = name.filter(|name| !name.is_empty());
+        let name = name.ok_or_else(|| malformed(self.status, NAMELESS))?;
+        if at == MAX_CALLS {
+            let message = format!("the answer calls more than {MAX_CALLS} tools");
+            return Err(malformed(self.status, message));
+        }
+        self.waiting += id.len() + name.len();
+        self.calls.push(Call {
+            theirs,
+            id,
+            name,
+            arguments: String::new(),
+            nesting: Nesting::default(),
+        });
+        Ok(at)
+    }
+
+    fn open_call(&self) -> Option<&Call> {
+        self.calls.get(self.told.checked_sub(1)?)
+    }
+
+    fn tell_next(&mut self, out: &mut VecDeque<StreamEvent>) {
+        let at = self.told;
+        self.told += 1;
+        let call = &mut self.calls[at];
+        let json = mem::take(&mut call.arguments);
+        let name = mem::take(&mut call.name);
+        self.waiting -= json.len() + name.len() + call.id.len();
+        out.push_back(StreamEvent::ToolCall {
+            index: index(at),
+            id: if call.id.is_empty() {
+                call_id(at)
+            } else {
+                call.id.clone()
+            },
+            name,
+        });
+        if !json.is_empty() {
             out.push_back(StreamEvent::ToolArguments {
                 index: index(at),
                 json,
             });
         }
-        Ok(())
     }
 
     fn done(&mut self, out: &mut VecDeque<StreamEvent>) -> Result<(), ModelError> {
         if !self.begun {
             return Err(malformed(self.status, "the stream ended without an answer"));
         }
-        // A call without arguments has an empty object: half of all clients parse what they get.
-        for (at, call) in self.calls.iter().enumerate() {
-            if !call.has_arguments {
+        loop {
+            // A call without arguments has an empty object: half of all clients parse what they get.
+            if self.open_call().is_some_and(|call| !call.nesting.begun) {
                 out.push_back(StreamEvent::ToolArguments {
-                    index: index(at),
+                    index: index(self.told - 1),
                     json: "{}".to_owned(),
                 });
             }
+            if self.told == self.calls.len() {
+                break;
+            }
+            self.tell_next(out);
         }
         let finish = self.finish.take().unwrap_or_else(FinishReason::unknown);
         self.finished = true;

@@ -94,8 +94,9 @@ fn m3_a_stream_is_read_wherever_it_is_split() {
         Text(" \"☀️\"\n".into()),
         call(0, "call_a", "get_weather"),
         arguments(0, "{\"a\":"),
-        call(1, "call_b", "get_time"),
+        // The other one had begun.
         arguments(0, "1}"),
+        call(1, "call_b", "get_time"),
         StreamEvent::Usage(Usage {
             cache_read_tokens: 7,
             reasoning_tokens: 3,

@@ -50,6 +50,13 @@ pub(super) struct WireUsage {
     cache_creation_input_tokens: u64,
     cache_read_input_tokens: u64,
     output_tokens: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Serialize)]
+struct OutputDetails {
+    thinking_tokens: u64,
 }
 
 impl From<Usage> for WireUsage {
@@ -63,6 +70,9 @@ impl From<Usage> for WireUsage {
             cache_creation_input_tokens: usage.cache_write_tokens,
             cache_read_input_tokens: usage.cache_read_tokens,
             output_tokens: usage.output_tokens,
+            output_tokens_details: (usage.reasoning_tokens > 0).then_some(OutputDetails {
+                thinking_tokens: usage.reasoning_tokens,
+            }),
         }
     }
 }
@@ -155,6 +165,7 @@ impl<'a> ErrorBody<'a> {
                     403 => "permission_error",
                     404 => "not_found_error",
                     408 | 504 => "timeout_error",
+                    409 => "conflict_error",
                     413 => "request_too_large",
                     429 => "rate_limit_error",
                     529 => "overloaded_error",

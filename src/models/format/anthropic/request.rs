@@ -50,6 +50,7 @@ struct WireMessage {
 enum WireRole {
     User,
     Assistant,
+    System,
 }
 
 /// A block of any type.
@@ -108,13 +109,22 @@ enum ChoiceType {
 struct WireThinking {
     r#type: ThinkingType,
     budget_tokens: Option<u32>,
+    display: Option<Display>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
+enum Display {
+    Summarized,
+    Omitted,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum ThinkingType {
     Enabled,
     Adaptive,
+    BetweenTools,
     Disabled,
 }
 
@@ -150,18 +160,26 @@ pub(in crate::models::format) fn decode_request(body: &[u8]) -> Result<ClientReq
     let mut reader = Reader {
         cache: wire.cache_control.is_some(),
     };
+    let mut system: Vec<_> = reader.system(wire.system, "system")?.into_iter().collect();
     let mut messages = Vec::with_capacity(wire.messages.len());
     for (index, message) in wire.messages.into_iter().enumerate() {
-        messages.push(reader.message(message, &format!("messages[{index}].content"))?);
+        let path = format!("messages[{index}].content");
+        let role = match message.role {
+            WireRole::User => Role::User,
+            WireRole::Assistant => Role::Assistant,
+            WireRole::System => {
+                system.extend(reader.system(Some(message.content), &path)?);
+                continue;
+            }
+        };
+        messages.push(reader.message(role, message.content, &path)?);
     }
     if messages.is_empty() {
-        return Err(FormatError::at(
-            "messages",
-            "must hold at least one message",
-        ));
+        let problem = "must hold at least one message of the user or the assistant";
+        return Err(FormatError::at("messages", problem));
     }
     let mut request = ModelRequest::messages(messages);
-    request.system = reader.system(wire.system)?;
+    request.system = (!system.is_empty()).then(|| system.join("\n\n"));
     request.preferred_model = Some(wire.model);
     request.max_tokens = Some(wire.max_tokens);
     request.temperature = number("temperature", wire.temperature, 0.0, 1.0)?;
@@ -178,7 +196,11 @@ pub(in crate::models::format) fn decode_request(body: &[u8]) -> Result<ClientReq
         request.tool_choice = Some(tool_choice(choice)?);
         check_tool_choice(&request)?;
     }
-    request.thinking = wire.thinking.map(thinking).transpose()?;
+    if let Some(wire) = wire.thinking {
+        let display = wire.display.as_ref();
+        request.show_thinking = display.map(|it| matches!(it, Display::Summarized));
+        request.thinking = Some(thinking(wire)?);
+    }
     if let Some(config) = wire.output_config {
         request.effort = config.effort;
         request.response_format = config.format.map(|format| match format.r#type {
@@ -213,12 +235,13 @@ struct Reader {
 }
 
 impl Reader {
-    fn message(&mut self, message: WireMessage, path: &str) -> Result<Message, FormatError> {
-        let role = match message.role {
-            WireRole::User => Role::User,
-            WireRole::Assistant => Role::Assistant,
-        };
-        let content = match message.content {
+    fn message(
+        &mut self,
+        role: Role,
+        content: TextOr<Block>,
+        path: &str,
+    ) -> Result<Message, FormatError> {
+        let content = match content {
             TextOr::Text(text) => Content::from(text),
             TextOr::List(blocks) => {
                 self.blocks(blocks, path, |reader, block, path| match role {
@@ -233,12 +256,16 @@ impl Reader {
         Ok(Message { role, content })
     }
 
-    fn system(&mut self, system: Option<TextOr<Block>>) -> Result<Option<String>, FormatError> {
+    fn system(
+        &mut self,
+        system: Option<TextOr<Block>>,
+        path: &str,
+    ) -> Result<Option<String>, FormatError> {
         let text = match system {
             None => return Ok(None),
             Some(TextOr::Text(text)) => text,
             Some(TextOr::List(blocks)) => {
-                let content = self.blocks(blocks, "system", |_, block, path| text(block, path))?;
+                let content = self.blocks(blocks, path, |_, block, path| text(block, path))?;
                 let texts: Vec<_> = content.parts().iter().filter_map(Part::as_text).collect();
                 texts.join("\n\n")
             }
@@ -377,6 +404,7 @@ fn thinking(thinking: WireThinking) -> Result<Thinking, FormatError> {
     Ok(match thinking.r#type {
         ThinkingType::Disabled => Thinking::Disabled,
         ThinkingType::Adaptive => Thinking::Adaptive,
+        ThinkingType::BetweenTools => Thinking::BetweenTools,
         ThinkingType::Enabled => {
             let budget = thinking.budget_tokens;
             Thinking::Budget(budget.ok_or_else(|| missing("thinking", "budget_tokens"))?)

@@ -1,12 +1,10 @@
 //! Streamed answers in Anthropic's format.
 //!
-//! An answer is a sequence of blocks here, one open at a time, while elsewhere text and calls of
-//! tools can come in any order. So a block is opened when the first of its kind comes, and closed when
-//! something else does.
+//! An answer is a sequence of blocks here, one open at a time. A block is opened when the first event
+//! of its kind comes, and closed when something else does.
 
 use bytes::BytesMut;
 use serde::Serialize;
-use serde::de::IgnoredAny;
 
 use super::answer::{ErrorBody, Message, WireUsage, id, stop_reason};
 use crate::models::{
@@ -27,8 +25,6 @@ pub(in crate::models::format) struct Encoder {
     open: Open,
     /// The index of the block that is open, or of the next one.
     index: u32,
-    /// Calls that began while another one's arguments were not complete.
-    waiting: Vec<Call>,
     usage: Usage,
 }
 
@@ -41,22 +37,8 @@ enum Open {
     Thinking {
         signed: bool,
     },
-    Tool(Call),
-}
-
-/// A call of a tool, and its arguments so far.
-#[derive(Debug)]
-struct Call {
-    index: u32,
-    id: String,
-    name: String,
-    arguments: String,
-}
-
-impl Call {
-    fn is_complete(&self) -> bool {
-        serde_json::from_str::<IgnoredAny>(&self.arguments).is_ok()
-    }
+    /// The call of this index.
+    Tool(u32),
 }
 
 impl Encoder {
@@ -67,7 +49,6 @@ impl Encoder {
             begun: false,
             open: Open::None,
             index: 0,
-            waiting: Vec::new(),
             usage: Usage::default(),
         }
     }
@@ -103,7 +84,7 @@ impl Encoder {
                 self.delta(r#""signature_delta","signature":"#, signature, out);
             }
             StreamEvent::RedactedReasoning(data) => {
-                self.close_all(out);
+                self.close(out);
                 self.start_block(out, |out| {
                     out.extend_from_slice(br#"{"type":"redacted_thinking","data":"#);
                     write::json(data.as_str(), out);
@@ -112,32 +93,21 @@ impl Encoder {
                 self.stop_block(out);
             }
             StreamEvent::ToolCall { index, id, name } => {
-                let call = Call {
-                    index: *index,
-                    id: id.clone(),
-                    name: name.clone(),
-                    arguments: String::new(),
-                };
-                match &self.open {
-                    Open::Tool(open) if !open.is_complete() => self.waiting.push(call),
-                    _ => {
-                        self.close_all(out);
-                        self.open_tool(call, out);
-                    }
-                }
+                self.close(out);
+                self.start_block(out, |out| {
+                    out.extend_from_slice(br#"{"type":"tool_use","id":"#);
+                    write::json(id.as_str(), out);
+                    out.extend_from_slice(br#","name":"#);
+                    write::json(name.as_str(), out);
+                    out.extend_from_slice(br#","input":{}}"#);
+                });
+                self.open = Open::Tool(*index);
             }
-            StreamEvent::ToolArguments { index, json } => match &mut self.open {
-                Open::Tool(call) if call.index == *index => {
-                    call.arguments.push_str(json);
+            StreamEvent::ToolArguments { index, json } => {
+                if matches!(self.open, Open::Tool(open) if open == *index) {
                     self.delta(r#""input_json_delta","partial_json":"#, json, out);
                 }
-                _ => {
-                    let call = self.waiting.iter_mut().find(|call| call.index == *index);
-                    if let Some(call) = call {
-                        call.arguments.push_str(json);
-                    }
-                }
-            },
+            }
             StreamEvent::Usage(usage) => self.usage = *usage,
             StreamEvent::Finish(reason) => self.finish(reason, out),
             // There is one.
@@ -189,7 +159,7 @@ impl Encoder {
             stop_sequence: Option<&'a str>,
         }
 
-        self.close_all(out);
+        self.close(out);
         let (stop_reason, stop_sequence) = stop_reason(reason);
         let end = End {
             r#type: "message_delta",
@@ -211,33 +181,9 @@ impl Encoder {
     }
 
     fn open(&mut self, open: Open, block: &str, out: &mut BytesMut) {
-        self.close_all(out);
+        self.close(out);
         self.start_block(out, |out| out.extend_from_slice(block.as_bytes()));
         self.open = open;
-    }
-
-    fn open_tool(&mut self, call: Call, out: &mut BytesMut) {
-        self.start_block(out, |out| {
-            out.extend_from_slice(br#"{"type":"tool_use","id":"#);
-            write::json(call.id.as_str(), out);
-            out.extend_from_slice(br#","name":"#);
-            write::json(call.name.as_str(), out);
-            out.extend_from_slice(br#","input":{}}"#);
-        });
-        self.open = Open::Tool(call);
-    }
-
-    /// Closes the open block, and writes the calls that have waited for that.
-    fn close_all(&mut self, out: &mut BytesMut) {
-        self.close(out);
-        for call in std::mem::take(&mut self.waiting) {
-            let arguments = call.arguments.clone();
-            self.open_tool(call, out);
-            if !arguments.is_empty() {
-                self.delta(r#""input_json_delta","partial_json":"#, &arguments, out);
-            }
-            self.close(out);
-        }
     }
 
     fn close(&mut self, out: &mut BytesMut) {

@@ -65,6 +65,7 @@ pub(super) struct WireUsage {
 #[derive(Serialize)]
 struct PromptDetails {
     cached_tokens: u64,
+    cache_write_tokens: u64,
 }
 
 #[derive(Serialize)]
@@ -80,6 +81,7 @@ impl From<Usage> for WireUsage {
             total_tokens: usage.input_tokens.saturating_add(usage.output_tokens),
             prompt_tokens_details: PromptDetails {
                 cached_tokens: usage.cache_read_tokens,
+                cache_write_tokens: usage.cache_write_tokens,
             },
             completion_tokens_details: CompletionDetails {
                 reasoning_tokens: usage.reasoning_tokens,
