@@ -599,7 +599,7 @@ async fn streams_fail_where_they_are_told_to() {
         assert_eq!(said(&broken, field), "Hello! This");
         assert!(broken.last().unwrap()["error"]["type"].is_string());
 
-        break_down(provider, "no-finish").await;
+        break_down(provider, "no-finish?after=100").await;
         let unfinished = events(&ask(kind, provider, &question).await);
         assert!(said(&unfinished, field).ends_with("fuse?"));
         let ends = |event: &Value| event == "[DONE]" || event["type"] == "message_stop";

@@ -46,7 +46,7 @@ pub(super) enum Fault {
     Silence,
     /// A part of the answer, then nothing.
     Stall,
-    /// A stream that ends as if it were complete, but without its finish.
+    /// A part of the answer, which ends as if it were complete, but without its finish.
     NoFinish,
     /// The whole answer, slowly.
     Trickle,
@@ -218,7 +218,7 @@ pub(super) fn stream(
             Fault::CutMidStream => begun(active.after, Step::Break),
             Fault::Silence => (vec![Step::Hang], false),
             Fault::Stall => begun(active.after, Step::Hang),
-            Fault::NoFinish => begun(usize::MAX, Step::Wait(Duration::ZERO)),
+            Fault::NoFinish => begun(active.after, Step::Wait(Duration::ZERO)),
             Fault::Trickle => (paced(events, active.gap), true),
             _ => (paced(events, gap), true),
         },
