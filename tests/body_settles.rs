@@ -597,6 +597,43 @@ async fn t8_a_probe_whose_reader_takes_his_time_keeps_its_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn t3_who_waits_for_a_turn_that_is_kept_is_woken_when_it_is_over() {
+    let layer = due(1, BodyConfig::new().idle_timeout(20 * SECOND)).await;
+    let trickle = (0..10).flat_map(|_| [Wait(15 * SECOND), Data("a")]);
+    let probe = body(&layer, Script::new(trickle)).await;
+    let waiting = CircuitBreakerLayer::from_circuit(layer.circuit().clone());
+    let mut waiting = waiting.layer(tower::service_fn(|()| ready(Ok::<_, Infallible>(()))));
+    let begun = Instant::now();
+    let (ended, ready) = tokio::join!(probe.collect(), waiting.ready());
+    ended.unwrap();
+    ready.unwrap();
+    assert_eq!(begun.elapsed(), 150 * SECOND);
+    assert_eq!(layer.circuit().state(), CircuitState::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_closure_judges_heads_and_errors_of_the_body_are_failures() {
+    let layer = CircuitBreakerLayer::new(config().build().unwrap())
+        .fail_fast()
+        .classify(
+            |result: Result<&Response<Script>, &Infallible>| match result {
+                Ok(response) if response.status() == 404 => tower_breaker::Outcome::Ignored,
+                _ => tower_breaker::Outcome::Success,
+            },
+        )
+        .body(BodyConfig::new());
+    let mut missing = ok(Script::new([Fail]));
+    *missing.status_mut() = StatusCode::NOT_FOUND;
+    let missing = call(&layer, missing).await;
+    assert_eq!(seen(&layer), [0, 0, 1, 0]);
+    missing.into_body().collect().await.unwrap_err();
+    assert_eq!(seen(&layer), [0, 0, 1, 0]);
+    let breaks = call(&layer, ok(Script::new([Fail]))).await;
+    breaks.into_body().collect().await.unwrap_err();
+    assert_eq!(seen(&layer), [0, 1, 1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn t8_a_turn_that_has_ended_is_not_revived() {
     let layer = due(1, BodyConfig::new().idle_timeout(20 * SECOND)).await;
     let mut body = Box::pin(body(&layer, Script::new([Data("a"), Data("b"), Data("c")])).await);

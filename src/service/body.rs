@@ -13,160 +13,30 @@
 mod config;
 mod deadlines;
 mod ending;
+mod mode;
 
 use std::{
     convert::Infallible,
     fmt,
-    marker::PhantomData,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio::time::Sleep;
 
-pub use self::config::BodyConfig;
+pub use self::{
+    config::BodyConfig,
+    mode::{BodyMode, SettleAtEnd},
+};
 use self::{deadlines::Deadlines, ending::Ending};
 use super::{
     error::{Error, Timeout},
     future::FailOnUnwind,
-    mode::{FailFast, Mode, Wait, sealed},
-    reply::{GrpcReply, HttpReply, status_of},
 };
-use crate::{
-    circuit::{Open, Outcome, Permit},
-    classify::{Classified, ClassifyEnd},
-};
-
-/// One of the other modes, with HTTP responses that settle at the end of their bodies.
-///
-/// A response that is a failure by its head is settled there. Otherwise the call is settled
-///
-/// - when the body ends: a success, unless the classifier judges the end (by its trailers, say);
-/// - when the body fails or panics, or misses a deadline of [`BodyConfig`]: a failure;
-/// - when the body is dropped half-way: as [`OnCancel`](crate::OnCancel) says. Bodies that have
-///   been read to their last byte are not half-way, also where nobody has asked for more; nor is a
-///   body that nobody ever asked for anything (as with `HEAD`), unless the classifier needs its end.
-#[derive(Debug, Clone)]
-pub struct SettleAtEnd<M> {
-    /// `None` if there are no deadlines, so that it costs nothing to clone.
-    config: Option<Arc<BodyConfig>>,
-    mode: PhantomData<fn() -> M>,
-}
-
-impl<M> SettleAtEnd<M> {
-    pub(super) fn new(config: BodyConfig) -> Self {
-        Self {
-            config: (config != BodyConfig::default()).then(|| Arc::new(config)),
-            mode: PhantomData,
-        }
-    }
-}
-
-impl<M> sealed::Sealed for SettleAtEnd<M> {}
-
-/// A mode, without what it may say about when calls are settled.
-pub trait WithoutBody: sealed::Sealed {
-    /// One of [`Wait`], [`FailFast`], [`HttpReply`] and [`GrpcReply`].
-    type Mode: EndLate;
-}
-
-/// How a body ends that has missed a deadline.
-pub trait EndLate: sealed::Sealed {
-    /// The trailers that tell it. `None`: it fails.
-    fn trailers(timeout: &Timeout) -> Option<HeaderMap>;
-}
-
-macro_rules! without_body {
-    ($($mode:ty: $trailers:expr),*) => {$(
-        impl WithoutBody for $mode {
-            type Mode = $mode;
-        }
-
-        impl EndLate for $mode {
-            fn trailers(timeout: &Timeout) -> Option<HeaderMap> {
-                $trailers(timeout)
-            }
-        }
-    )*};
-}
-
-without_body!(Wait: |_| None, FailFast: |_| None, HttpReply: |_| None, GrpcReply: |timeout| Some(status_of(timeout)));
-
-impl<M: EndLate> WithoutBody for SettleAtEnd<M> {
-    type Mode = M;
-}
-
-impl<M, B, E, A> Mode<Response<B>, E, A> for SettleAtEnd<M>
-where
-    M: Mode<Response<SettledBody<B, A>>, E, A, Response = Response<SettledBody<B, A>>> + EndLate,
-    B: Body,
-    A: ClassifyEnd<B::Error>,
-{
-    type Response = Response<SettledBody<B, A>>;
-    type Error = M::Error;
-    const WAITS: bool = M::WAITS;
-
-    fn inner(error: E) -> Self::Error {
-        M::inner(error)
-    }
-
-    fn open(open: Open) -> Result<Self::Response, Self::Error> {
-        M::open(open)
-    }
-
-    fn timeout(timeout: Timeout) -> Result<Self::Response, Self::Error> {
-        M::timeout(timeout)
-    }
-
-    fn begin(&self, permit: &mut Permit) {
-        if self.total_timeout().is_some() {
-            permit.start_clock();
-        }
-    }
-
-    fn total_timeout(&self) -> Option<Duration> {
-        self.config.as_ref()?.total_timeout
-    }
-
-    fn settle(
-        &self,
-        response: Response<B>,
-        judged: Classified<A>,
-        permit: &mut Permit,
-    ) -> Self::Response {
-        let (head, body) = response.into_parts();
-        let deadlines = Deadlines::new(self.config.clone(), permit);
-        let judge = match judged {
-            Classified::Done(Outcome::Success) => None,
-            Classified::AtEnd(judge) => Some(judge),
-            Classified::Done(outcome) => {
-                permit.end(outcome);
-                None
-            }
-        };
-        let includes_body = self
-            .config
-            .as_ref()
-            .is_some_and(|config| config.slow_by_end);
-        let mut ending = Ending::new(permit.take(), judge, includes_body, &head.headers);
-        ending.look(&body);
-        Response::from_parts(
-            head,
-            SettledBody {
-                inner: Some(body),
-                timer: None,
-                deadlines,
-                end_late: M::trailers,
-                ending,
-            },
-        )
-    }
-}
+use crate::classify::ClassifyEnd;
 
 pin_project! {
     /// The body of a response that settles its call when it ends; see [`SettleAtEnd`].

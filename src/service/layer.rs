@@ -8,7 +8,7 @@ use super::{
 };
 #[cfg(feature = "http")]
 use super::{
-    body::{BodyConfig, SettleAtEnd, WithoutBody},
+    body::{BodyConfig, BodyMode, SettleAtEnd},
     reply::{GrpcReply, HttpReply},
 };
 #[cfg(feature = "http")]
@@ -115,13 +115,25 @@ impl CircuitBreakerLayer {
 }
 
 #[cfg(feature = "http")]
-impl<C, M: WithoutBody> CircuitBreakerLayer<C, M> {
+impl<C, M: BodyMode> CircuitBreakerLayer<C, M> {
     /// Settles the calls of HTTP services when the *body* of their response has ended, and sets its
     /// deadlines. To be called after the mode has been chosen; see [`SettleAtEnd`].
     ///
     /// The responses become `Response<`[`SettledBody`](super::SettledBody)`<B>>`. Without this, a
     /// call is settled at the head of its response: then a stream that breaks is still a success.
-    pub fn body(self, config: BodyConfig) -> CircuitBreakerLayer<C, SettleAtEnd<M::Mode>> {
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use axum::{Router, routing::get};
+    /// use tower_breaker::{BodyConfig, CircuitBreakerConfig, CircuitBreakerLayer};
+    ///
+    /// # async fn events() {}
+    /// let breaker = CircuitBreakerLayer::new(CircuitBreakerConfig::default())
+    ///     .http()
+    ///     .body(BodyConfig::new().idle_timeout(Duration::from_secs(30)));
+    /// let app: Router = Router::new().route("/events", get(events)).layer(breaker);
+    /// ```
+    pub fn body(self, config: BodyConfig) -> CircuitBreakerLayer<C, SettleAtEnd<M::Plain>> {
         self.mode(SettleAtEnd::new(config))
     }
 }

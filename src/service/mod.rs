@@ -5,8 +5,9 @@
 //! retry in that it makes fewer calls when things go wrong, not more.
 //!
 //! The life of a request: `poll_ready` asks the circuit, then the inner service. `call` turns the
-//! reservation into a [`Permit`](crate::Permit), which moves into the [`ResponseFuture`]; when
-//! the response is there a [`Classify`] judges it, once, and the permit settles it, once.
+//! reservation into a [`Permit`](crate::Permit), which moves into the [`ResponseFuture`] (and on
+//! into the body, where that settles the call); a [`Classify`] judges the response, once, and the
+//! permit settles it, once.
 //!
 //! # While the circuit is open
 //!
@@ -60,7 +61,7 @@ use tower_service::Service;
 use self::reservation::Reservation;
 #[cfg(feature = "http")]
 pub use self::{
-    body::{BodyConfig, EndLate, SettleAtEnd, SettledBody, WithoutBody},
+    body::{BodyConfig, BodyMode, SettleAtEnd, SettledBody},
     reply::{GrpcReply, HttpReply},
 };
 pub use self::{
