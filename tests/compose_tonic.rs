@@ -34,10 +34,12 @@ mod support;
 
 use support::eventually;
 
+/// Long enough for a busy machine, where something has to be there in time.
+const MOMENT: Duration = Duration::from_millis(500);
+
 fn config() -> CircuitBreakerConfig {
     CircuitBreakerConfig::builder()
         .failure_threshold(2)
-        .timeout(Duration::from_millis(50))
         .build()
         .unwrap()
 }
@@ -273,7 +275,8 @@ async fn t2_grpc_on_a_tonic_server_answers_unavailable_with_the_wait() {
 
 #[tokio::test]
 async fn t2_grpc_answers_deadline_exceeded_on_a_timeout() {
-    let layer = CircuitBreakerLayer::new(config()).grpc();
+    let config = CircuitBreakerConfig::builder().timeout(Duration::from_millis(50));
+    let layer = CircuitBreakerLayer::new(config.build().unwrap()).grpc();
     let (incoming, address) = bind().await;
     let router = Server::builder()
         .layer(layer.clone())
@@ -286,6 +289,28 @@ async fn t2_grpc_answers_deadline_exceeded_on_a_timeout() {
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(status.message(), "no answer within 50ms");
     assert_eq!(layer.circuit().metrics().timed_out_requests, 1);
+}
+
+#[tokio::test]
+async fn t2_waiting_under_load_shed_in_a_tonic_server_answers_at_once() {
+    let layer = CircuitBreakerLayer::new(config()).classify(GrpcClassifier);
+    let echo = Echo::default();
+    let (incoming, address) = bind().await;
+    let stack = tower::ServiceBuilder::new()
+        .load_shed()
+        .layer(layer.clone())
+        .into_inner();
+    let router = Server::builder().layer(stack).add_service(echo.clone());
+    tokio::spawn(router.serve_with_incoming(incoming));
+    let mut client = Client::new(channel(address));
+    for _ in 0..2 {
+        client.once("down").await.unwrap_err();
+    }
+    let status = client.once("hello").await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted); // tonic's answer to `Overloaded`
+    assert_eq!(echo.reached(), 2);
+    layer.circuit().reset();
+    assert_eq!(client.once("hello").await.unwrap(), "hello");
 }
 
 #[tokio::test]
@@ -386,7 +411,7 @@ async fn t8_a_stream_that_is_left_half_way_is_a_cancellation_in_the_client() {
 
 #[tokio::test]
 async fn t8_a_stream_that_falls_silent_ends_with_deadline_exceeded_on_either_side() {
-    let idle = || BodyConfig::new().idle_timeout(Duration::from_millis(50));
+    let idle = || BodyConfig::new().idle_timeout(MOMENT);
     let in_client = CircuitBreakerLayer::new(config()).grpc().body(idle());
     let in_server = CircuitBreakerLayer::new(config()).grpc().body(idle());
     let address = serve(Echo::default()).await;
@@ -403,7 +428,7 @@ async fn t8_a_stream_that_falls_silent_ends_with_deadline_exceeded_on_either_sid
     for ((count, end), layer) in [(seen_in_client, in_client), (seen_of_server, in_server)] {
         let status = end.unwrap_err();
         assert_eq!((count, status.code()), (2, Code::DeadlineExceeded));
-        assert_eq!(status.message(), "nothing more of the body for 50ms");
+        assert_eq!(status.message(), "nothing more of the body for 500ms");
         let metrics = layer.circuit().metrics();
         assert_eq!(
             (metrics.failed_requests, metrics.timed_out_requests),
