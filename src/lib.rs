@@ -68,8 +68,8 @@
 //! - [`registry`]: a circuit for each key, and not too many of them.
 //! - [`fallback`]: a chain of services; the first that is available answers.
 //! - [`models`]: language models that fall back on one another.
-//! - The repository's `examples`: `client`, `axum` and `fallback` are short, `gateway` is a whole
-//!   server.
+//! - The repository's `examples`: `client`, `axum`, `tonic` and `fallback` are short, `gateway` is a
+//!   whole server.
 //!
 //! # Features
 //!

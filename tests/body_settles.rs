@@ -526,6 +526,39 @@ async fn b13_a_call_with_a_slow_head_counts_as_slow_while_its_body_runs_and_once
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn b6_calls_are_counted_once_whatever_is_recorded_of_them() {
+    let watched = || slow_after_a_second().volume_threshold(4);
+    let configs = [
+        watched(),
+        watched().window(10),
+        watched().record(Record::Rules),
+        watched().record(Record::Rules).window(10),
+        watched().record(Record::Rules).slow_call_percentage(None),
+    ];
+    for config in configs {
+        let config = config
+            .failure_threshold(None)
+            .error_threshold_percentage(75);
+        let layer = layer_of(config, BodyConfig::new());
+        for (script, expected) in [
+            (Script::new([Wait(SECOND), Data("a")]), 0.0),
+            (Script::new([Wait(SECOND), Fail]), 0.5),
+            (Script::new([Wait(SECOND), Fail]), 2.0 / 3.0),
+        ] {
+            let _ = body(&layer, script).await.collect().await;
+            let rate = layer.circuit().metrics().error_rate.unwrap();
+            assert!((rate - expected).abs() < 1e-9, "{rate}");
+        }
+        let metrics = layer.circuit().metrics();
+        assert_eq!(metrics.failed_requests, 2);
+        assert!(metrics.in_flight.is_none_or(|calls| calls == 0));
+        assert!(metrics.slow_rate.is_none_or(|rate| rate == 0.0));
+        let _ = body(&layer, Script::new([Fail])).await.collect().await;
+        assert_eq!(layer.circuit().state(), CircuitState::Open);
+    }
+}
+
 // ===== half-open =====
 
 /// A layer whose circuit is due for a probe.

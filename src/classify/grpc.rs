@@ -44,6 +44,8 @@ const UNAUTHENTICATED: u8 = 16;
 /// `PERMISSION_DENIED`. An HTTP status other than `200`, of a proxy in between, stands for the code
 /// that gRPC's `http-grpc-status-mapping` gives it, and a `Retry-After` is heeded there.
 ///
+/// For codes of your own choice, see tower-http's `GrpcErrorsAsFailures` by way of `TowerHttp`.
+///
 /// The status stands in the trailers, unless there is nothing else to the response. They are read
 /// where the body is watched, as it is with [`.grpc()`](crate::CircuitBreakerLayer::grpc) and
 /// [`.body()`](crate::CircuitBreakerLayer::body); elsewhere a response with a body is a success.

@@ -2,7 +2,14 @@
 //!
 //! A circuit counts outcomes, not errors: an HTTP `500` is an `Ok` response of the client, a
 //! `404` is a healthy answer, and an error may be the caller's own. A [`Classify`] decides.
-//! [`ErrorsAsFailures`] is the default; a closure does for one's own rules:
+//!
+//! | classifier | failures |
+//! |---|---|
+//! | [`ErrorsAsFailures`], the default | every error |
+//! | [`HttpClassifier`], that of `.http()` | errors, `5xx`, `408` and `429`; heeds `Retry-After` |
+//! | [`GrpcClassifier`], that of `.grpc()` | errors, and statuses that speak of the server's health; heeds `grpc-retry-pushback-ms` |
+//! | [`TowerHttp`] | what one of tower-http's classifiers says |
+//! | a closure | what you say |
 //!
 //! ```
 //! use tower_breaker::{CircuitBreakerConfig, CircuitBreakerLayer, Outcome};
@@ -14,6 +21,8 @@
 //!         _ => Outcome::FAILURE,
 //!     });
 //! ```
+//!
+//! What can only be told at the end of a response's body is judged there, by a [`ClassifyEnd`].
 
 use std::convert::Infallible;
 
