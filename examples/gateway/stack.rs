@@ -86,6 +86,7 @@ fn public(app: &App) -> Router<App> {
     Router::new()
         .merge(routes::models().layer(turns))
         .merge(routes::health())
+        .merge(routes::openapi())
 }
 
 fn private(app: &App) -> Router<App> {

@@ -131,8 +131,12 @@ impl Gateway {
         }
     }
 
-    /// What follows `before` in the first line of stdout that has it.
-    async fn address(&self, before: &str) -> String {
+    /// The word after `before` in the first line of stdout that has it.
+    ///
+    /// # Panics
+    ///
+    /// With all that the gateway said, when there is none within 30 seconds.
+    pub async fn address(&self, before: &str) -> String {
         let mut lines = self.stdout.0.clone();
         let found = lines.wait_for(|lines| find(lines, before).is_some());
         match tokio::time::timeout(PATIENCE, found).await {

@@ -11,6 +11,7 @@ pub mod browser;
 pub mod example;
 pub mod gateway;
 pub mod http;
+pub mod raw;
 
 use std::time::Duration;
 

@@ -95,7 +95,9 @@ async fn guard(
     next: Next,
 ) -> Response {
     let token = app.running().admin_token.clone();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // Nesting has taken the prefix off.
+    let path = format!("/admin{}", request.uri().path());
+    let method = request.method().clone();
     if let Err(refusal) = guard::check(token.as_ref(), peer.ip(), request.headers()) {
         tracing::warn!(target: "audit", %peer, %method, path, ?refusal, "refused");
         return refuse(refusal).into_response();

@@ -25,6 +25,13 @@ pub(crate) fn metrics() -> Router<App> {
     Router::new().route("/metrics", get(text))
 }
 
+/// What all of this is, for programs.
+pub(crate) fn openapi() -> Router<App> {
+    let document = include_str!("../openapi.json");
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    Router::new().route("/openapi.json", get((json, document)))
+}
+
 /// Every provider by its name.
 async fn providers(State(app): State<App>) -> Json<BTreeMap<String, ProviderHealth>> {
     Json(app.manager().health_check())

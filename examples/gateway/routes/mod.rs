@@ -27,7 +27,7 @@ pub(crate) use self::{
     caller::Caller,
     error::ApiError,
     guard::AdminToken,
-    health::{health, metrics},
+    health::{health, metrics, openapi},
 };
 use crate::app::App;
 
@@ -45,7 +45,7 @@ pub(crate) async fn not_found(request: Request) -> Response {
     let (method, path) = (request.method(), request.uri().path());
     let error = ApiError::not_found(format!(
         "there is no {method} {path}; there are POST /v1/chat/completions, POST /v1/messages, POST /v1/process, \
-         GET /v1/models, GET /health and GET /metrics"
+         GET /v1/models and GET /health; all are in GET /openapi.json"
     ));
     error.respond(&Caller::new(path, request.headers()))
 }
