@@ -64,8 +64,9 @@ pub use self::format::{
     ClientFormat, ClientRequest, FormatError, Reply, ReplyContext, StreamEncoder,
 };
 pub use self::manager::{
-    CircuitHealth, CredentialTrouble, Deadlines, Degraded, Join, Metadata, MidStream, Model,
-    ModelAttempt, ModelManager, ModelManagerBuilder, ModelResponse, ModelStream, ProviderHealth,
+    CircuitHealth, CircuitSnapshot, CredentialTrouble, Deadlines, Degraded, Join, Metadata,
+    MidStream, Model, ModelAttempt, ModelManager, ModelManagerBuilder, ModelResponse, ModelStream,
+    ProviderHealth,
 };
 pub use self::openai::OpenAi;
 pub use self::provider::Provider;

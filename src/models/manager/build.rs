@@ -9,8 +9,9 @@ use tower_service::Service;
 
 use super::{
     ModelEntry, ModelManager, ProviderEntry, Shared,
+    cache::Cache,
     deadlines::Deadlines,
-    degraded::{Cache, Resort},
+    degraded::Resort,
     health::Credentials,
     link::{BoxedProvider, BoxedStreams, Member, chain, stream_chain},
     model::Model,

@@ -4,7 +4,9 @@
 //! Each provider has one circuit, whatever the models that it serves, because its models fail
 //! together; a model that fails alone can be given a circuit of its own.
 
+mod account;
 mod build;
+mod cache;
 mod deadlines;
 mod degraded;
 mod health;
@@ -33,21 +35,18 @@ pub use self::{
     degraded::Degraded,
     health::{CircuitHealth, CredentialTrouble, ProviderHealth},
     model::{MidStream, Model},
-    report::{Join, Metadata, ModelAttempt, ModelResponse},
+    report::{CircuitSnapshot, Join, Metadata, ModelAttempt, ModelResponse},
     stream::ModelStream,
 };
 use self::{
-    degraded::{Cache, Cached, Key},
+    cache::{Cache, Cached, Key},
     health::Credentials,
     link::{Chain, ChainRequest, Member, StreamChain, flatten},
 };
-use super::{Completion, ModelError, ModelErrorKind, ModelRequest};
+use super::{ModelError, ModelErrorKind, ModelRequest};
 use crate::circuit::{
     Circuit, CircuitBreakerConfig, CircuitBreakerConfigBuilder, RetryAfterPolicy,
 };
-
-/// Stands for the provider of an answer that is a configured message.
-const MESSAGE: &str = "message";
 
 /// Answers requests with the preferred model, or with the first that stands in for it.
 ///
@@ -240,43 +239,6 @@ impl ModelManager {
             .then(|| self.shared.cache.key(&model.itself().model, &request));
         request.stream = stream;
         Ok((model, key, Arc::new(request)))
-    }
-
-    /// What is given in place of an answer, once every model of the chain has failed.
-    fn last_resort(
-        &self,
-        model: &ModelEntry,
-        key: Option<Key>,
-        error: ModelError,
-    ) -> Result<(Arc<Cached>, Metadata), ModelError> {
-        // A request that is wrong has to be told so.
-        if !error.falls_back() {
-            return Err(error);
-        }
-        let itself = model.itself();
-        let cached = key.and_then(|key| self.shared.cache.get(key));
-        let (answer, by) = match (cached, &model.message) {
-            (Some(answer), _) => (answer, "cache"),
-            (None, Some(message)) => {
-                let answer = Cached {
-                    completion: Completion::new(&**message),
-                    model: itself.model.clone(),
-                    provider: MESSAGE.into(),
-                };
-                (Arc::new(answer), MESSAGE)
-            }
-            (None, None) => return Err(error),
-        };
-        let mut attempts = error.attempts().to_vec();
-        attempts.push(ModelAttempt::last_resort(&answer.model, by));
-        let metadata = Metadata {
-            provider_model: answer.completion.model.clone(),
-            attempts,
-            circuit_breaker: itself.circuit.metrics(),
-            degraded: true,
-            joins: Vec::new(),
-        };
-        Ok((answer, metadata))
     }
 
     /// The state of every provider, from what is known: no provider is asked.

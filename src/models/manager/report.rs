@@ -1,12 +1,17 @@
 //! What the caller is told: the answer or the failure, and how it came about.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use serde::{Serialize, Serializer};
 
 use super::link::{Answer, Member};
 use crate::{
-    circuit::CircuitBreakerMetrics,
+    circuit::{Circuit, CircuitBreakerMetrics},
     fallback::{AttemptOutcome, Attempts, FallbackError, UNAVAILABLE},
     models::{Completion, FinishReason, ModelError, ModelErrorKind, Reasoning, ToolCall, Usage},
 };
@@ -52,12 +57,46 @@ pub struct Metadata {
     pub attempts: Vec<ModelAttempt>,
     /// The circuit of the provider that answered; for an answer of none, that of the model that was
     /// asked for.
-    pub circuit_breaker: CircuitBreakerMetrics,
+    pub circuit_breaker: CircuitSnapshot,
     /// Whether it is a [last resort](super::Degraded) in place of the answer that was asked for.
     pub degraded: bool,
     /// Where another model went on with an answer that had broken off.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub joins: Vec<Join>,
+}
+
+/// What a circuit has seen: its [metrics](CircuitBreakerMetrics), to which it dereferences, as they
+/// are when they are first looked at.
+///
+/// Most answers are passed on and nobody looks, and percentiles cost more than all the rest that is
+/// told of an answer.
+#[derive(Debug, Clone)]
+pub struct CircuitSnapshot {
+    circuit: Circuit,
+    metrics: OnceLock<CircuitBreakerMetrics>,
+}
+
+impl CircuitSnapshot {
+    pub(super) fn of(circuit: &Circuit) -> Self {
+        Self {
+            circuit: circuit.clone(),
+            metrics: OnceLock::new(),
+        }
+    }
+}
+
+impl Deref for CircuitSnapshot {
+    type Target = CircuitBreakerMetrics;
+
+    fn deref(&self) -> &CircuitBreakerMetrics {
+        self.metrics.get_or_init(|| self.circuit.metrics())
+    }
+}
+
+impl Serialize for CircuitSnapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (**self).serialize(serializer)
+    }
 }
 
 /// A place in a streamed answer where another model went on. As JSON in camel case.
@@ -112,7 +151,7 @@ pub(super) fn response(answer: Answer, members: &[Arc<Member>]) -> ModelResponse
     let metadata = Metadata {
         provider_model: String::new(),
         attempts: attempts(&answer.attempts, members),
-        circuit_breaker: member.circuit.metrics(),
+        circuit_breaker: CircuitSnapshot::of(&member.circuit),
         degraded: member.degraded,
         joins: Vec::new(),
     };

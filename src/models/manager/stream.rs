@@ -13,14 +13,14 @@ use tower::ServiceExt;
 
 use super::{
     MidStream, ModelEntry, ModelManager,
-    degraded::{Cached, Key},
+    account::Account,
+    cache::{Cached, Key},
     link::{ChainRequest, Member, stream_chain},
     open::Opened,
-    report::{self, Join, Metadata, ModelAttempt},
+    report::{self, CircuitSnapshot, Join, Metadata, ModelAttempt},
     segment::Segment,
 };
 use crate::{
-    circuit::Circuit,
     fallback::AttemptOutcome,
     models::{
         Completion, FinishReason, ModelError, ModelRequest, StreamEvent, Usage,
@@ -49,7 +49,7 @@ pub struct ModelStream {
     events: VecDeque<StreamEvent>,
     /// What comes after that.
     error: Option<ModelError>,
-    answer: Answer,
+    account: Account,
     /// The manager whose cache the answer goes into, when it is complete.
     cache: Option<(ModelManager, Key)>,
 }
@@ -63,29 +63,6 @@ enum State {
 
 type Continuation = Pin<Box<dyn Future<Output = Result<Opened, ModelError>> + Send>>;
 
-/// What is known of the answer so far.
-struct Answer {
-    model: Arc<str>,
-    provider: Arc<str>,
-    circuit: Circuit,
-    id: String,
-    /// The model, as its provider names it.
-    provider_model: String,
-    attempts: Vec<ModelAttempt>,
-    degraded: bool,
-    joins: Vec<Join>,
-    /// Where the one that answers now has begun, in bytes of the text.
-    begins_at: usize,
-    length: usize,
-    /// The text, if somebody may need it.
-    text: Option<String>,
-    calls_tool: bool,
-    /// What those have cost who broke off.
-    usage_before: Usage,
-    usage: Usage,
-    finish_reason: Option<FinishReason>,
-}
-
 impl ModelStream {
     pub(super) fn new(
         model: Arc<ModelEntry>,
@@ -95,15 +72,15 @@ impl ModelStream {
     ) -> Self {
         let keeps_text = model.mid_stream == MidStream::Continue || cache.is_some();
         let attempts = report::attempts(&opened.attempts, &model.members);
-        let mut answer = Answer::by(opened.segment.member(), attempts);
-        answer.text = keeps_text.then(String::new);
+        let mut account = Account::by(opened.segment.member(), attempts);
+        account.text = keeps_text.then(String::new);
         let mut stream = Self {
             model,
             request,
             state: State::Ended,
             events: VecDeque::new(),
             error: None,
-            answer,
+            account,
             cache,
         };
         stream.take_over(opened);
@@ -117,17 +94,17 @@ impl ModelStream {
         last: &Cached,
         metadata: Metadata,
     ) -> Self {
-        let mut answer = Answer::by(model.itself(), metadata.attempts);
-        answer.model = last.model.clone();
-        answer.provider = last.provider.clone();
-        answer.degraded = true;
+        let mut account = Account::by(model.itself(), metadata.attempts);
+        account.model = last.model.clone();
+        account.provider = last.provider.clone();
+        account.degraded = true;
         let mut stream = Self {
             model,
             request,
             state: State::Ended,
             events: pieces(last.completion.clone()).collect(),
             error: None,
-            answer,
+            account,
             cache: None,
         };
         stream.observe();
@@ -136,48 +113,48 @@ impl ModelStream {
 
     /// The model that answers, by its alias; after a join the one that went on.
     pub fn model(&self) -> &str {
-        &self.answer.model
+        &self.account.model
     }
 
     /// Its provider.
     pub fn provider(&self) -> &str {
-        &self.answer.provider
+        &self.account.provider
     }
 
     /// What became of each model that was considered so far, in order.
     pub fn attempts(&self) -> &[ModelAttempt] {
-        &self.answer.attempts
+        &self.account.attempts
     }
 
     /// Whether the answer, or a part of it, is one of the last resorts.
     pub fn is_degraded(&self) -> bool {
-        self.answer.degraded
+        self.account.degraded
     }
 
     /// Where other models have gone on so far.
     pub fn joins(&self) -> &[Join] {
-        &self.answer.joins
+        &self.account.joins
     }
 
     /// What the answer has cost as far as is known, all that answered taken together.
     pub fn usage(&self) -> Usage {
-        self.answer.usage
+        self.account.usage
     }
 
     /// Why the answer ended; `None` until it is complete.
     pub fn finish_reason(&self) -> Option<&FinishReason> {
-        self.answer.finish_reason.as_ref()
+        self.account.finish_reason.as_ref()
     }
 
     /// How the answer came about, as far as is known: all of it once the stream has ended.
     pub fn metadata(&self) -> Metadata {
-        let answer = &self.answer;
+        let account = &self.account;
         Metadata {
-            provider_model: answer.provider_model.clone(),
-            attempts: answer.attempts.clone(),
-            circuit_breaker: answer.circuit.metrics(),
-            degraded: answer.degraded,
-            joins: answer.joins.clone(),
+            provider_model: account.provider_model.clone(),
+            attempts: account.attempts.clone(),
+            circuit_breaker: CircuitSnapshot::of(&account.circuit),
+            degraded: account.degraded,
+            joins: account.joins.clone(),
         }
     }
 
@@ -218,7 +195,7 @@ impl ModelStream {
                     match (result, state) {
                         (Ok(opened), _) => self.join(opened),
                         (Err(next), State::Continuing(_, error)) => {
-                            self.answer.attempts.extend_from_slice(next.attempts());
+                            self.account.attempts.extend_from_slice(next.attempts());
                             // What broke the answer off is what ended it.
                             self.fail(error);
                         }
@@ -242,21 +219,21 @@ impl ModelStream {
     /// The answer has come to its finish.
     fn complete(&mut self) {
         self.state = State::Ended;
-        let answer = &self.answer;
+        let account = &self.account;
         if let Some((manager, key)) = self.cache.take()
-            && let (Some(text), Some(finish_reason)) = (&answer.text, &answer.finish_reason)
-            && !answer.calls_tool
-            && !answer.degraded
+            && let (Some(text), Some(finish_reason)) = (&account.text, &account.finish_reason)
+            && !account.calls_tool
+            && !account.degraded
         {
             let mut completion = Completion::new(text);
-            completion.id.clone_from(&answer.id);
-            completion.model.clone_from(&answer.provider_model);
-            completion.usage = answer.usage;
+            completion.id.clone_from(&account.id);
+            completion.model.clone_from(&account.provider_model);
+            completion.usage = account.usage;
             completion.finish_reason = finish_reason.clone();
             let cached = Cached {
                 completion,
-                model: answer.model.clone(),
-                provider: answer.provider.clone(),
+                model: account.model.clone(),
+                provider: account.provider.clone(),
             };
             manager.shared.cache.put(key, cached);
         }
@@ -267,7 +244,7 @@ impl ModelStream {
         let State::Streaming(segment) = mem::replace(&mut self.state, State::Ended) else {
             return self.fail(error);
         };
-        if let Some(attempt) = self.answer.attempts.last_mut() {
+        if let Some(attempt) = self.account.attempts.last_mut() {
             attempt.outcome = AttemptOutcome::Failed;
             attempt.reason = Some(error.to_string().into());
             attempt.latency = segment.elapsed();
@@ -280,26 +257,21 @@ impl ModelStream {
 
     fn fail(&mut self, error: ModelError) {
         self.state = State::Ended;
-        self.error = Some(error.with_attempts(self.answer.attempts.clone()));
+        self.error = Some(error.with_attempts(self.account.attempts.clone()));
     }
 
     /// Asks those after `member` to go on, if that is wanted and can be done.
     fn others(&self, member: &Arc<Member>, error: &ModelError) -> Option<Continuation> {
         let wanted = self.model.mid_stream == MidStream::Continue && error.falls_back();
-        if !wanted || self.answer.calls_tool {
+        if !wanted || self.account.calls_tool {
             return None;
         }
-        let place = self
-            .model
-            .members
-            .iter()
-            .position(|m| Arc::ptr_eq(m, member));
-        let first = place? + 1;
+        let first = self.place(member) + 1;
         if first == self.model.members.len() {
             return None;
         }
         let mut request = ModelRequest::clone(&self.request);
-        let text = self.answer.text.as_deref().unwrap_or_default();
+        let text = self.account.text.as_deref().unwrap_or_default();
         // Of thoughts, or of nothing, nobody can go on: the answer begins anew.
         if !text.trim().is_empty() {
             request.continue_from = Some(text.to_owned());
@@ -312,29 +284,30 @@ impl ModelStream {
         }))
     }
 
+    /// Where a model stands in the chain.
+    fn place(&self, member: &Arc<Member>) -> usize {
+        let mut members = self.model.members.iter();
+        let place = members.position(|other| Arc::ptr_eq(other, member));
+        place.expect("only members of the chain are asked")
+    }
+
     /// Another model goes on.
     fn join(&mut self, opened: Opened) {
         let member = opened.segment.member();
-        let place = self
-            .model
-            .members
-            .iter()
-            .position(|m| Arc::ptr_eq(m, member));
-        let place = place.expect("a continuation asks members of the chain");
         // Attempts are numbered from the first that was asked, and the last one answered.
         let asked = opened.attempts.last().map_or(0, |last| last.link);
-        let members = &self.model.members[place - asked..];
+        let members = &self.model.members[self.place(member) - asked..];
         let attempts = report::attempts(&opened.attempts, members);
-        let answer = &mut self.answer;
-        answer.attempts.extend(attempts);
-        answer.model = member.model.clone();
-        answer.provider = member.provider.clone();
-        answer.circuit = member.circuit.clone();
-        answer.degraded |= member.degraded;
-        answer.begins_at = answer.length;
-        answer.usage_before = answer.usage;
-        answer.joins.push(Join {
-            at: answer.length,
+        let account = &mut self.account;
+        account.attempts.extend(attempts);
+        account.model = member.model.clone();
+        account.provider = member.provider.clone();
+        account.circuit = member.circuit.clone();
+        account.degraded |= member.degraded;
+        account.begins_at = account.length;
+        account.usage_before = account.usage;
+        account.joins.push(Join {
+            at: account.length,
             model: member.model.to_string(),
             provider: member.provider.to_string(),
         });
@@ -344,76 +317,15 @@ impl ModelStream {
     /// Learns from the events that have just come, and makes those after a join go on with those
     /// before it.
     fn observe(&mut self) {
-        let answer = &mut self.answer;
-        if answer.joins.is_empty() {
-            self.events.iter().for_each(|event| answer.observe(event));
+        let account = &mut self.account;
+        if account.joins.is_empty() {
+            self.events.iter().for_each(|event| account.observe(event));
         } else {
             self.events.retain_mut(|event| {
-                let stays = answer.adapt(event);
-                answer.observe(event);
+                let stays = account.adapt(event);
+                account.observe(event);
                 stays
             });
-        }
-    }
-}
-
-impl Answer {
-    fn by(member: &Member, attempts: Vec<ModelAttempt>) -> Self {
-        Self {
-            model: member.model.clone(),
-            provider: member.provider.clone(),
-            circuit: member.circuit.clone(),
-            id: String::new(),
-            provider_model: String::new(),
-            attempts,
-            degraded: member.degraded,
-            joins: Vec::new(),
-            begins_at: 0,
-            length: 0,
-            text: None,
-            calls_tool: false,
-            usage_before: Usage::default(),
-            usage: Usage::default(),
-            finish_reason: None,
-        }
-    }
-
-    fn observe(&mut self, event: &StreamEvent) {
-        match event {
-            StreamEvent::Start { id, model } => {
-                if self.id.is_empty() {
-                    self.id.clone_from(id);
-                }
-                self.provider_model.clone_from(model);
-            }
-            StreamEvent::Text(more) => {
-                self.length += more.len();
-                if let Some(text) = &mut self.text {
-                    text.push_str(more);
-                }
-            }
-            StreamEvent::ToolCall { .. } | StreamEvent::ToolArguments { .. } => {
-                self.calls_tool = true;
-            }
-            StreamEvent::Usage(usage) => self.usage = *usage,
-            StreamEvent::Finish(reason) => self.finish_reason = Some(reason.clone()),
-            _ => {}
-        }
-    }
-
-    /// Whether an event after a join belongs into the answer, and as what.
-    fn adapt(&self, event: &mut StreamEvent) -> bool {
-        match event {
-            StreamEvent::Start { .. } => false,
-            // Thoughts come before the text, and this text has begun.
-            StreamEvent::Reasoning(_) => self.begins_at == 0,
-            // They would have to speak for the other provider's part too.
-            StreamEvent::ReasoningSignature(_) | StreamEvent::RedactedReasoning(_) => false,
-            StreamEvent::Usage(usage) => {
-                *usage += self.usage_before;
-                true
-            }
-            _ => true,
         }
     }
 }
@@ -433,9 +345,9 @@ impl Stream for ModelStream {
 impl fmt::Debug for ModelStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ModelStream")
-            .field("model", &self.answer.model)
-            .field("provider", &self.answer.provider)
-            .field("finish_reason", &self.answer.finish_reason)
+            .field("model", &self.account.model)
+            .field("provider", &self.account.provider)
+            .field("finish_reason", &self.account.finish_reason)
             .finish_non_exhaustive()
     }
 }
