@@ -128,6 +128,19 @@ fn p_the_waiting_mode_allocates_nothing_while_closed() {
 }
 
 #[test]
+fn p_metrics_allocate_nothing() {
+    let (mut service, circuit) = breaker();
+    assert_eq!(call(&mut service, 0).ok(), Some(0));
+    // The first ones of a thread may.
+    assert_eq!(
+        circuit.metrics().latency.is_some(),
+        cfg!(feature = "latency")
+    );
+    let allocated = measure(|| assert_eq!(circuit.metrics().successful_requests, Some(1)));
+    assert_eq!(allocated.count_total, 0);
+}
+
+#[test]
 fn p_bytes_of_a_future() {
     let inner = size_of::<Answer>();
     let ours = size_of::<<Breaker as Service<u64>>::Future>();

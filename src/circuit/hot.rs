@@ -168,20 +168,31 @@ impl Hot {
             && self.run.is_empty()
     }
 
-    /// Counts a success that is [recorded in time alone](Word::records_in_time_alone), which takes
-    /// half of what [`settle`](Self::settle) does. Returns whether that breaks the rule; nothing is
-    /// counted if something is in the way.
-    #[inline]
-    pub(super) fn succeed_in_time(&self, word: Word, now: u64, ran: u64) -> Result<bool, Missed> {
+    /// Counts a success that is [recorded in time](Word::records_in_time), with half of what
+    /// [`settle`](Self::settle) does. Nothing is counted if something is in the way.
+    #[inline(always)]
+    pub(super) fn succeed_in_time(
+        &self,
+        word: Word,
+        end: End,
+        turn: impl Fn(),
+    ) -> Result<Option<TripReason>, Missed> {
         let is_current = || self.word() == word;
-        let counts = self.errors.record_good(now, is_current).ok_or(Missed)?;
+        let counts = self.errors.record_good(end.now, is_current).ok_or(Missed)?;
         if word.is_counted() {
-            self.took(ran);
-            self.tallies.last_success.store(now, Relaxed);
+            self.took(end.ran);
+            self.tallies.last_success.store(end.now, Relaxed);
         }
         self.run.success(word.generation());
-        // It can: the window may hold enough calls only now.
-        Ok(counts.bad != 0 && self.errors.is_broken_by(counts))
+        // It can be broken by a success: the window may hold enough calls only now.
+        let mut broken = None;
+        if counts.bad != 0 && self.errors.is_broken_by(counts) {
+            broken = Some(TripReason::ErrorRate);
+        }
+        if word.is_watched() {
+            broken = broken.or(self.settle_slow(word, end, turn));
+        }
+        Ok(broken)
     }
 
     /// Counts how a call ended that was admitted in `word`, a state whose calls are recorded.
@@ -230,7 +241,7 @@ impl Hot {
         Ok(broken)
     }
 
-    #[inline]
+    #[inline(always)]
     fn settle_slow(&self, word: Word, end: End, turn: impl Fn()) -> Option<TripReason> {
         let is_slow = self.is_slow(end.ran);
         if is_slow {
@@ -242,9 +253,14 @@ impl Hot {
         }
         let is_current = || self.word().carried() == word;
         // If it is not current any more, what this window holds has just been cleared away.
-        let mut counts = slow
-            .rate
-            .record(word.slow(), is_slow, end.now, is_current, turn)?;
+        let is_simple = !is_slow && word.slow() == Kind::Time;
+        let counts = is_simple.then(|| slow.rate.record_good(end.now, is_current));
+        let mut counts = match counts.flatten() {
+            Some(counts) => counts,
+            None => slow
+                .rate
+                .record(word.slow(), is_slow, end.now, is_current, turn)?,
+        };
         counts.bad += slow.running.overdue(word.cohort());
         let broken = slow.rate.is_broken_by(counts);
         broken.then_some(TripReason::SlowCalls)

@@ -5,9 +5,9 @@
 //! too high; it is never too low. They cover everything to 18 minutes; what takes longer counts as
 //! that. The longest latency is kept exactly.
 
-use std::time::Duration;
+use std::{cell::RefCell, time::Duration};
 
-use histogram::AtomicHistogram;
+use histogram::{AtomicHistogram, Histogram};
 
 use super::{
     metrics::Latency,
@@ -43,22 +43,36 @@ impl Latencies {
         }
     }
 
-    /// `None` before the first call has settled.
+    /// `None` before the first call has settled. Calls go on recording meanwhile.
     pub(super) fn percentiles(&self) -> Option<Latency> {
-        let buckets = self.buckets.load();
+        let mut buckets = [None, None, None];
+        let copied = COPY.try_with(|copy| {
+            let copy = &mut *copy.borrow_mut();
+            self.buckets.load_into(copy).ok()?;
+            copy.quantile_buckets_into(&[0.5, 0.9, 0.99], &mut buckets)
+                .ok()
+        });
+        // Not to be had while the thread ends, and its copy is gone.
+        copied.ok().flatten()?;
         let max = self.longest.load(Relaxed);
-        let percentile = |quantile| {
-            let bucket = buckets.quantile_bucket(quantile).ok()??;
-            // Not beyond the longest, whose bucket may end later.
-            Some(Duration::from_nanos(bucket.end().min(max)))
-        };
+        // Not beyond the longest, whose bucket may end later.
+        let [p50, p90, p99] =
+            buckets.map(|bucket| Some(Duration::from_nanos(bucket?.end().min(max))));
         Some(Latency {
-            p50: percentile(0.5)?,
-            p90: percentile(0.9)?,
-            p99: percentile(0.99)?,
+            p50: p50?,
+            p90: p90?,
+            p99: p99?,
             max: Duration::from_nanos(max),
         })
     }
+}
+
+thread_local! {
+    /// For the buckets of whichever circuit this thread asks, so that asking allocates nothing.
+    static COPY: RefCell<Histogram> = RefCell::new(
+        Histogram::new(PRECISION, RANGE)
+            .expect("the precision is less than the range, which is at most 64"),
+    );
 }
 
 #[cfg(all(test, not(tower_breaker_loom)))]

@@ -175,7 +175,7 @@ impl Permit {
         }
         let ran = circuit.now().saturating_sub(self.ticket.started);
         if !circuit.hot.is_slow(ran) {
-            self.ticket.word = circuit.unwatch(self.ticket);
+            self.ticket.word = circuit.stop_watching(self.ticket);
         }
         Some(Ran(ran))
     }
@@ -183,7 +183,7 @@ impl Permit {
     /// From here on the call counts as one that took so long.
     pub(crate) fn took(&mut self, ran: Ran) {
         if let Some(circuit) = &self.circuit {
-            self.ticket.word = circuit.unwatch(self.ticket);
+            self.ticket.word = circuit.stop_watching(self.ticket);
             self.ticket.started = circuit.now().saturating_sub(ran.0);
         }
     }

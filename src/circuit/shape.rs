@@ -33,7 +33,6 @@ impl Shape {
     pub(super) const WATCHING_SHIFT: u32 = 4;
     pub(super) const WATCHING: u64 = 0b1111 << Self::WATCHING_SHIFT;
     pub(super) const ERRORS_SHIFT: u32 = 8;
-    pub(super) const ERRORS: u64 = 0b11 << Self::ERRORS_SHIFT;
     pub(super) const ERRORS_IN_TIME: u64 = Kind::Time.pack() << Self::ERRORS_SHIFT;
     pub(super) const SLOW_SHIFT: u32 = 10;
     pub(super) const SLOW: u64 = 0b11 << Self::SLOW_SHIFT;

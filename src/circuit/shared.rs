@@ -76,7 +76,7 @@ impl Shared {
     fn admit_rest(&self, word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
         // What most calls are, without what the rest has to be ready for.
         if word.admits_all() && !word.is_watched() {
-            return Ok(self.admitted(word, self.started(word)));
+            return Ok(self.begin(word, self.started(word)));
         }
         self.admit_watched(word, lease)
     }
@@ -88,7 +88,7 @@ impl Shared {
         } else {
             self.admit_slowly(word, lease)?
         };
-        self.begin(word, lease)
+        self.look_and_begin(word, lease)
     }
 
     #[cold]
@@ -101,16 +101,17 @@ impl Shared {
         self.with(|machine, hot, now| machine.admit(hot, now, lease))
     }
 
-    /// Begins a call that was admitted, and may have to be watched.
-    fn begin(&self, mut word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
+    /// Begins a call that was admitted, unless the rules say otherwise by now.
+    fn look_and_begin(
+        &self,
+        mut word: Word,
+        lease: &mut Option<Lease>,
+    ) -> Result<Ticket, Rejection> {
         let started = self.started(word);
-        if word.is_watched() && word.is_recorded() {
-            if started >= self.hot.look_at() {
-                word = self.look(word, lease)?;
-            }
-            self.watch(word, started);
+        if word.is_watched() && word.is_recorded() && started >= self.hot.look_at() {
+            word = self.look(word, lease)?;
         }
-        Ok(self.admitted(word, started))
+        Ok(self.begin(word, started))
     }
 
     #[inline]
@@ -120,7 +121,11 @@ impl Shared {
 
     /// Records what is to be known of a call that was admitted.
     #[inline]
-    fn admitted(&self, word: Word, started: u64) -> Ticket {
+    fn begin(&self, word: Word, started: u64) -> Ticket {
+        if word.is_watched() && word.is_recorded() {
+            let turn = || self.turn(started);
+            self.hot.running().enter(word.cohort(), started, turn);
+        }
         if word.is_counted() {
             Tallies::count(&self.hot.tallies.admitted);
         }
@@ -137,14 +142,6 @@ impl Shared {
             return Ok(word);
         }
         self.admit_slowly(present, lease)
-    }
-
-    #[inline]
-    fn watch(&self, word: Word, started: u64) {
-        if word.is_watched() && word.is_recorded() {
-            let turn = || self.turn(started);
-            self.hot.running().enter(word.cohort(), started, turn);
-        }
     }
 
     /// The rejection by a circuit that is open and not yet due for a probe, without the lock.
@@ -226,19 +223,31 @@ impl Shared {
 
     #[inline(never)]
     fn settle_success(this: Arc<Self>, ticket: Ticket) {
-        let Ticket { word, started } = ticket;
-        if word.records_in_time_alone() {
-            let now = this.now();
-            let ran = now.saturating_sub(started);
-            match this.hot.succeed_in_time(word, now, ran) {
-                Ok(false) => return,
-                Ok(true) => {
-                    return this.conclude(word, Some(TripReason::ErrorRate), Outcome::Success);
-                }
-                Err(Missed) => {}
-            }
+        let word = ticket.word;
+        if !word.records_in_time() {
+            Self::settle_otherwise(this, ticket, Settlement::SUCCESS);
+        } else if word.is_watched() {
+            Self::succeed_watched(this, ticket);
+        } else {
+            this.succeed_in_time(ticket);
         }
-        Self::settle_otherwise(this, ticket, Settlement::SUCCESS);
+    }
+
+    #[inline(never)]
+    fn succeed_watched(this: Arc<Self>, ticket: Ticket) {
+        this.unwatch(ticket);
+        this.succeed_in_time(ticket);
+    }
+
+    #[inline(always)]
+    fn succeed_in_time(&self, ticket: Ticket) {
+        let word = ticket.word;
+        let end = self.end(ticket, word, Outcome::Success);
+        match self.hot.succeed_in_time(word, end, || self.turn(end.now)) {
+            Ok(None) => {}
+            Ok(broken) => self.conclude(word, broken, Outcome::Success),
+            Err(Missed) => self.record(ticket, Outcome::Success),
+        }
     }
 
     #[inline(never)]
@@ -246,22 +255,30 @@ impl Shared {
         this.settle_fully(ticket, settlement);
     }
 
-    #[inline]
     fn settle_fully(&self, ticket: Ticket, settlement: Settlement) {
         let Settlement { outcome, cause } = settlement;
         self.hot.tallies.cause(cause);
         if !ticket.word.is_recorded() {
             return self.settle_probe(ticket, outcome);
         }
-        if ticket.word.is_watched() {
-            // Before it enters the window, so that it is never counted twice.
-            self.hot
-                .running()
-                .leave(ticket.word.cohort(), ticket.started);
-        }
+        self.unwatch(ticket);
         if outcome == Outcome::Ignored {
             return self.settle_ignored(ticket);
         }
+        self.record(ticket, outcome);
+    }
+
+    /// A call no longer runs. Before it enters the window, so that it is never counted twice.
+    #[inline]
+    fn unwatch(&self, ticket: Ticket) {
+        let Ticket { word, started } = ticket;
+        if word.is_watched() {
+            self.hot.running().leave(word.cohort(), started);
+        }
+    }
+
+    #[inline(never)]
+    fn record(&self, ticket: Ticket, outcome: Outcome) {
         let end = self.end(ticket, ticket.word, outcome);
         if ticket.word.is_counted() {
             self.hot.took(end.ran);
@@ -339,7 +356,7 @@ impl Shared {
     /// as one from before a reconfiguration does.
     #[cfg(feature = "http")]
     #[cold]
-    pub(super) fn unwatch(&self, ticket: Ticket) -> Word {
+    pub(super) fn stop_watching(&self, ticket: Ticket) -> Word {
         let word = ticket.word;
         if !word.is_watched() || !word.is_recorded() {
             return word;
@@ -359,7 +376,7 @@ impl Shared {
         let admitted = self.with(|machine, hot, now| machine.take_permit(hot, now, lease));
         match admitted {
             Some(word) => {
-                if let Ok(ticket) = self.begin(word, &mut None) {
+                if let Ok(ticket) = self.look_and_begin(word, &mut None) {
                     self.settle_fully(ticket, Settlement::FAILURE);
                 }
             }

@@ -147,11 +147,10 @@ impl Word {
         !self.is_recorded() || self.has(recorded)
     }
 
-    /// The most common shape of those that record successes: a window of time, and no slow calls.
+    /// Of a state whose calls are recorded, and that in a window of time.
     #[inline]
-    pub(super) fn records_in_time_alone(self) -> bool {
-        let shape = Shape::WATCHING | Shape::ERRORS | Shape::SLOW;
-        self.0 & (CHANGING | 0b110 | (shape << SHAPE_SHIFT)) == Shape::ERRORS_IN_TIME << SHAPE_SHIFT
+    pub(super) fn records_in_time(self) -> bool {
+        self.is_recorded() && self.has(Shape::ERRORS_IN_TIME)
     }
 
     /// Everything is recorded, admissions included.
