@@ -16,6 +16,7 @@ mod model;
 mod ramp;
 mod reconfigure;
 mod running;
+mod seen;
 
 const SECOND: Duration = Duration::from_secs(1);
 
