@@ -312,7 +312,7 @@ async fn an_unknown_fault_is_told_the_known_ones() {
     let body = response.json();
     assert!(body["error"].as_str().unwrap().contains("gremlins"));
     let known = body["faults"].as_array().unwrap();
-    assert_eq!(known.len(), 19);
+    assert_eq!(known.len(), 20);
     assert!(known.contains(&json!("server-error")) && known.contains(&json!("hang")));
     assert_eq!(
         stats(&claude).await["fault"],

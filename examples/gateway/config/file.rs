@@ -159,6 +159,10 @@ pub(crate) struct Limits {
     /// How long one may wait.
     #[serde(deserialize_with = "duration")]
     pub(crate) queue_timeout: Duration,
+    /// How long a streamed answer may be silent, and at most twice as long, until its client is told
+    /// that there is still somebody. Proxies give up after 60 seconds by default.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) keep_alive: Duration,
     /// How long what is under way may take to finish after a signal to stop. Orchestrators kill
     /// after 30 seconds by default.
     #[serde(deserialize_with = "duration")]
@@ -177,6 +181,7 @@ impl Default for Limits {
             concurrency: 10_000,
             queue: 1_000,
             queue_timeout: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(15),
             shutdown_grace: Duration::from_secs(25),
         }
     }
@@ -198,6 +203,7 @@ impl Limits {
             ("body_timeout", self.body_timeout),
             ("header_timeout", self.header_timeout),
             ("queue_timeout", self.queue_timeout),
+            ("keep_alive", self.keep_alive),
             ("shutdown_grace", self.shutdown_grace),
         ];
         let number = numbers

@@ -47,7 +47,7 @@ async fn try_to_answer(app: App, caller: &Caller, request: Request) -> Result<Re
     if request.stream {
         let (question, answer) = Question::stream(app, request).await?;
         let encoder = caller.format.stream_encoder(&context);
-        return Ok(stream::respond(question, answer, encoder));
+        return Ok(stream::respond(question, answer, encoder).await);
     }
     let answer = Question::answer(app, request).await?;
     let body = caller.format.encode_response(&answer, &context);

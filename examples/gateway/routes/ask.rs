@@ -1,5 +1,7 @@
 //! What is asked of the models, and counted.
 
+use std::time::Duration;
+
 use tower_breaker::models::{
     ModelAttempt, ModelError, ModelManager, ModelRequest, ModelResponse, ModelStream,
 };
@@ -55,6 +57,11 @@ impl Question {
             app,
             model: exists.then(|| model.to_owned()),
         }
+    }
+
+    /// How long whoever has asked may hear nothing.
+    pub(super) fn keep_alive(&self) -> Duration {
+        self.app.running().limits.keep_alive
     }
 
     /// Counts it, by who answered; empty if nobody did.

@@ -159,32 +159,3 @@ pub(super) fn attempts_as_json(attempts: &[ModelAttempt]) -> String {
     }
     ascii
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn g2_a_request_keeps_its_id_and_gets_one_if_it_has_none() {
-        let mut headers = HeaderMap::new();
-        let first = Caller::new("/v1/chat/completions", &headers);
-        let second = Caller::new("/v1/chat/completions", &headers);
-        assert_ne!(first.request_id(), second.request_id());
-        headers.insert("request-id", HeaderValue::from_static("mine"));
-        assert_eq!(Caller::new("/", &headers).request_id(), "mine");
-        for bad in ["two words", "", &"x".repeat(200)] {
-            headers.insert("request-id", HeaderValue::try_from(bad).unwrap());
-            assert!(Caller::new("/", &headers).request_id().starts_with("req_"));
-        }
-    }
-
-    #[test]
-    fn g2_the_shape_follows_from_the_path_or_from_the_sdks_own_header() {
-        let mut headers = HeaderMap::new();
-        let format = |path, headers: &HeaderMap| Caller::new(path, headers).format;
-        assert_eq!(format("/v1/models", &headers), ClientFormat::OpenAi);
-        assert_eq!(format("/v1/messages", &headers), ClientFormat::Anthropic);
-        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
-        assert_eq!(format("/v1/models", &headers), ClientFormat::Anthropic);
-    }
-}

@@ -6,8 +6,6 @@
 //! |---|---|
 //! | `start` | `id`, `model`, `provider`: who answers |
 //! | `text`, `reasoning` | `text`: more of it |
-//! | `toolCall` | `index`, `id`, `name` |
-//! | `toolArguments` | `index`, `json`: more of the arguments' text |
 //! | `finish` | `finishReason`, `usage`, `model`, `provider`, `metadata`: the answer is complete |
 //! | `error` | `error`, `metadata`, as in an answer that isn't streamed: it is not, and never will be |
 //!
@@ -50,7 +48,7 @@ async fn try_to_process(app: App, request: Request) -> Result<Response, ApiError
             usage: Usage::default(),
             end: Value::Null,
         };
-        return Ok(stream::respond(question, answer, writer));
+        return Ok(stream::respond(question, answer, writer).await);
     }
     let answer = Question::answer(app, request).await?;
     let mut response = Json(&answer).into_response();
@@ -81,13 +79,6 @@ impl Writer for Own {
             ),
             StreamEvent::Text(text) => ("text", json!({ "text": text })),
             StreamEvent::Reasoning(text) => ("reasoning", json!({ "text": text })),
-            StreamEvent::ToolCall { index, id, name } => (
-                "toolCall",
-                json!({ "index": index, "id": id, "name": name }),
-            ),
-            StreamEvent::ToolArguments { index, json } => {
-                ("toolArguments", json!({ "index": index, "json": json }))
-            }
             StreamEvent::Usage(usage) => {
                 self.usage = *usage;
                 return;
@@ -98,7 +89,7 @@ impl Writer for Own {
                 end["usage"] = json!(self.usage);
                 ("finish", end)
             }
-            // What only a provider could make something of.
+            // What only a provider could make something of; and this form knows no tools.
             _ => return,
         };
         write(name, &data, out);

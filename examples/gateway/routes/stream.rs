@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -20,10 +21,6 @@ use tower_breaker::models::{ModelError, ModelStream, StreamEvent};
 
 use super::{ask::Question, caller::tell_who_answered};
 
-/// How long a client hears nothing, at least, before it is told that there is still somebody; at most twice as long.
-/// Proxies give up after 60 seconds by default.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
 /// Writes a streamed answer in a client's format.
 pub(super) trait Writer: Send + Unpin + 'static {
     /// Writes an event. After the finish the body is complete.
@@ -39,8 +36,15 @@ pub(super) trait Writer: Send + Unpin + 'static {
     fn metadata(&mut self, answer: &ModelStream, out: &mut BytesMut);
 }
 
+/// How much is collected before it is written though there is more, in bytes: what fits into a few packets.
+const ENOUGH: usize = 16 * 1024;
+
 /// The response to a request for a stream, which has begun.
-pub(super) fn respond(question: Question, answer: ModelStream, writer: impl Writer) -> Response {
+pub(super) async fn respond(
+    question: Question,
+    answer: ModelStream,
+    writer: impl Writer,
+) -> Response {
     let mut response = Response::new(());
     let headers = response.headers_mut();
     for (name, value) in [
@@ -58,17 +62,20 @@ pub(super) fn respond(question: Question, answer: ModelStream, writer: impl Writ
         answer.is_degraded(),
         answer.attempts(),
     );
-    response.map(|()| {
-        Body::new(Events {
-            question,
-            answer,
-            writer,
-            events: VecDeque::new(),
-            silence: Silence::default(),
-            over: false,
-            failed: false,
-        })
-    })
+    let mut events = Events {
+        silence: Silence::new(question.keep_alive()),
+        question,
+        answer,
+        writer,
+        events: VecDeque::new(),
+        out: BytesMut::new(),
+        fresh: false,
+        over: false,
+        failed: false,
+    };
+    // What is there goes out in one write with the head.
+    poll_fn(|cx| events.poll_collect(cx)).await;
+    response.map(|()| Body::new(events))
 }
 
 /// The events, as many in one frame as are there: each frame is a write.
@@ -80,24 +87,53 @@ struct Events<W> {
     answer: ModelStream,
     writer: W,
     events: VecDeque<StreamEvent>,
+    /// What is to be written next.
+    out: BytesMut,
+    /// Something has been added to it since the last look for more.
+    fresh: bool,
     silence: Silence,
     over: bool,
     failed: bool,
 }
 
 impl<W: Writer> Events<W> {
-    fn write(&mut self, out: &mut BytesMut) {
+    /// Ready with all that there is, or at the end.
+    ///
+    /// hyper hands the chunks of the provider's body over one by one, from a task of its own. So when there is no
+    /// more, that task gets a turn before what has been collected is written: this costs far less than a write.
+    fn poll_collect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.over && self.out.len() < ENOUGH {
+            match self.answer.poll_ready_events(cx, &mut self.events) {
+                Poll::Ready(Some(Ok(()))) => self.write(),
+                Poll::Ready(Some(Err(error))) => {
+                    (self.over, self.failed) = (true, true);
+                    self.writer.error(&error, &mut self.out);
+                }
+                Poll::Ready(None) => self.over = true,
+                Poll::Pending if std::mem::take(&mut self.fresh) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Pending if self.out.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn write(&mut self) {
+        (self.fresh, self.silence.broken) = (true, true);
         while let Some(mut event) = self.events.pop_front() {
             match &mut event {
                 // Clients know the model by its alias.
                 StreamEvent::Start { model, .. } => self.answer.model().clone_into(model),
                 StreamEvent::Finish(_) => {
-                    self.writer.metadata(&self.answer, out);
+                    self.writer.metadata(&self.answer, &mut self.out);
                     self.over = true;
                 }
                 _ => {}
             }
-            self.writer.event(&event, out);
+            self.writer.event(&event, &mut self.out);
         }
     }
 }
@@ -111,34 +147,20 @@ impl<W: Writer> http_body::Body for Events<W> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        if this.over {
-            return Poll::Ready(None);
+        if this.poll_collect(cx).is_pending() {
+            if !this.out.is_empty() {
+                return Poll::Pending;
+            }
+            ready!(this.silence.poll(cx));
+            this.writer.keep_alive(&mut this.out);
         }
-        let mut out = BytesMut::new();
-        match this.answer.poll_ready_events(cx, &mut this.events) {
-            Poll::Ready(Some(Ok(()))) => {
-                this.silence.broken = true;
-                this.write(&mut out);
-            }
-            Poll::Ready(Some(Err(error))) => {
-                (this.over, this.failed) = (true, true);
-                this.writer.error(&error, &mut out);
-            }
-            Poll::Ready(None) => {
-                this.over = true;
-                return Poll::Ready(None);
-            }
-            Poll::Pending => {
-                ready!(this.silence.poll(cx));
-                this.writer.keep_alive(&mut out);
-            }
-        }
-        Poll::Ready(Some(Ok(Frame::data(out.freeze()))))
+        let out = std::mem::take(&mut this.out).freeze();
+        Poll::Ready((!out.is_empty()).then(|| Ok(Frame::data(out))))
     }
 
     /// With the last event the body is over, so hyper sends its end along.
     fn is_end_stream(&self) -> bool {
-        self.over
+        self.over && self.out.is_empty()
     }
 }
 
@@ -155,22 +177,30 @@ impl<W> Drop for Events<W> {
 
 /// Notices when nothing has been written for a while. Its timer is set once per silence that is worth it, and not
 /// with each event.
-#[derive(Default)]
 struct Silence {
+    longest: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     /// Something has been written since the timer was set.
     broken: bool,
 }
 
 impl Silence {
+    fn new(longest: Duration) -> Self {
+        Self {
+            longest,
+            timer: None,
+            broken: false,
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| {
             self.broken = false;
-            Box::pin(sleep(KEEP_ALIVE))
+            Box::pin(sleep(self.longest))
         });
         loop {
             ready!(timer.as_mut().poll(cx));
-            timer.set(sleep(KEEP_ALIVE));
+            timer.set(sleep(self.longest));
             if !std::mem::take(&mut self.broken) {
                 return Poll::Ready(());
             }

@@ -50,10 +50,12 @@ pub(super) enum Fault {
     NoFinish,
     /// The whole answer, slowly.
     Trickle,
+    /// The whole answer of a stream, after which the connection is held and nothing more comes.
+    NoEnd,
 }
 
 impl Fault {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Refused,
         Self::Reset,
         Self::Hang,
@@ -73,6 +75,7 @@ impl Fault {
         Self::Stall,
         Self::NoFinish,
         Self::Trickle,
+        Self::NoEnd,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -96,6 +99,7 @@ impl Fault {
             Self::Stall => "stall",
             Self::NoFinish => "no-finish",
             Self::Trickle => "trickle",
+            Self::NoEnd => "no-end",
         }
     }
 
@@ -220,6 +224,11 @@ pub(super) fn stream(
             Fault::Stall => begun(active.after, Step::Hang),
             Fault::NoFinish => begun(active.after, Step::Wait(Duration::ZERO)),
             Fault::Trickle => (paced(events, active.gap), true),
+            Fault::NoEnd => {
+                let mut steps = paced(events, gap);
+                steps.push(Step::Hang);
+                (steps, true)
+            }
             _ => (paced(events, gap), true),
         },
     };
