@@ -41,6 +41,12 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How far an HTTP/2 peer may send ahead of who reads, per answer and for all answers on a connection.
+/// Those that are read slowly share the latter with all others: it has room for hundreds of them, so
+/// that one client's slowness doesn't look like a provider's.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
 /// As many as a busy gateway has in use at a time. Beyond that a burst would leave thousands of open
 /// files behind.
 const POOL_MAX_IDLE_PER_HOST: usize = 256;
@@ -158,6 +164,8 @@ impl HttpClientBuilder {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(self.pool_idle_timeout)
             .pool_max_idle_per_host(self.pool_max_idle_per_host)
+            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
             .http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .build(connector);

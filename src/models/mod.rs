@@ -8,6 +8,25 @@
 //! [`ModelManager`] puts it all together: each provider behind its own circuit, and models that
 //! stand in for one another.
 //!
+//! # Streams
+//!
+//! [`ModelManager::stream`] answers in pieces ([`StreamEvent`]). What becomes of an answer that fails
+//! depends on how far it has come:
+//!
+//! | the provider fails | what the caller sees |
+//! |---|---|
+//! | before the first content: an error event, a cut, a silence beyond the [first-token deadline](Deadlines::first_token) | the next model's answer |
+//! | after it, with [`MidStream::Error`] (the default) | what there was, then the error |
+//! | after it, with [`MidStream::Continue`] | one unbroken answer, that the next model goes on with; the [`joins`](Metadata::joins) tell where |
+//! | after it, while a tool is being called | what there was, then the error |
+//!
+//! An answer without its [`Finish`](StreamEvent::Finish) is never passed off as complete: the end of
+//! the connection is not the end of the answer. The provider's circuit learns the outcome when the
+//! stream has ended, so a stream that breaks off is a failure, and one whose caller goes away is not.
+//! How long a streamed call took is, for the circuit, how long its first content took.
+//!
+//! # Errors
+//!
 //! What went wrong is a [`ModelError`]. Its [kind](ModelErrorKind) decides two things, each in a
 //! plain function: whether the failure [counts against](ModelErrorKind::counts_as) the provider,
 //! and whether [another one should be asked](ModelErrorKind::falls_back).

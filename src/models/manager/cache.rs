@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::models::{Completion, FinishReason, ModelRequest};
+use crate::models::{Completion, FinishReason, ModelRequest, Usage};
 
 /// Texts longer than this, in bytes, are not kept: far above what most answers have, and so small
 /// that even a cache of a thousand takes no more than some 64 MiB.
@@ -65,8 +65,9 @@ impl Cache {
         Some(cached)
     }
 
-    /// Keeps an answer that is worth it: a whole one, of text alone.
-    pub(super) fn put(&self, key: Key, answer: Cached) {
+    /// Keeps an answer that is worth it: a whole one, of text alone. Given again, it costs nothing.
+    pub(super) fn put(&self, key: Key, mut answer: Cached) {
+        answer.completion.usage = Usage::default();
         let completion = &answer.completion;
         let length = completion.text.len() + completion.reasoning.as_ref().map_or(0, String::len);
         let whole = completion.finish_reason == FinishReason::Stop

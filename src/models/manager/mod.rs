@@ -3,6 +3,13 @@
 //! A model is an alias with a chain: its own provider first, then the models that stand in for it.
 //! Each provider has one circuit, whatever the models that it serves, because its models fail
 //! together; a model that fails alone can be given a circuit of its own.
+//!
+//! A streamed answer goes through the same chain, one step later: a link has answered with the first
+//! content, and not with the head of a response ([`open`]). From the call to the end of its answer a
+//! provider's part is a [`segment`], which holds the permit of the provider's circuit, watches the
+//! [`deadlines`] and settles the permit when the answer has ended. [`ModelStream`] passes on what the
+//! segment brings, and has another link go on where the segment breaks off and the model is
+//! configured so.
 
 mod account;
 mod build;

@@ -228,7 +228,6 @@ impl ModelStream {
             let mut completion = Completion::new(text);
             completion.id.clone_from(&account.id);
             completion.model.clone_from(&account.provider_model);
-            completion.usage = account.usage;
             completion.finish_reason = finish_reason.clone();
             let cached = Cached {
                 completion,
