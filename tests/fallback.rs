@@ -949,6 +949,20 @@ async fn f5_a_link_that_waits_is_waited_for_though_its_probe_says_no() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn f5_a_link_that_becomes_available_while_it_is_asked_is_taken() {
+    let (a, mut ha) = backend();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let due = move || match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(Some(Duration::ZERO)),
+        _ => Ok(()),
+    };
+    let mut service = Spawn::new(Fallback::new_link(a, due));
+    assert_ready_ok!(service.poll_ready());
+    let _answer = service.call(req());
+    got(&mut ha);
+}
+
+#[tokio::test(start_paused = true)]
 async fn f5_the_fail_fast_form_never_waits_without_another_link() {
     let ((a, mut ha), (b, mut hb)) = (busy_backend(), busy_backend());
     let (down, switch) = switch(Err(Some(secs(4))));
