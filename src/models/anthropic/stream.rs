@@ -4,7 +4,7 @@
 //! `content_block_stop`, then `message_delta` with the reason of the end, then `message_stop`. A
 //! `ping` or an `error` can come anywhere, and so can events that don't exist yet.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
@@ -62,7 +62,8 @@ struct Event<'a> {
     #[serde(borrow)]
     r#type: Str<'a>,
     index: Option<u64>,
-    delta: Option<Delta>,
+    #[serde(borrow)]
+    delta: Option<Delta<'a>>,
     content_block: Option<Block>,
     message: Option<Message>,
     #[serde(default)]
@@ -72,9 +73,11 @@ struct Event<'a> {
 
 /// All that any delta may hold. The names of the fields tell the types apart.
 #[derive(Deserialize)]
-struct Delta {
-    text: Option<String>,
-    thinking: Option<String>,
+struct Delta<'a> {
+    #[serde(borrow)]
+    text: Option<Str<'a>>,
+    #[serde(borrow)]
+    thinking: Option<Str<'a>>,
     signature: Option<String>,
     partial_json: Option<String>,
     stop_reason: Option<String>,
@@ -101,16 +104,20 @@ const KNOWN: [&str; 7] = [
 ];
 
 impl Dialect for Events {
-    fn event(&mut self, data: &[u8], out: &mut VecDeque<StreamEvent>) -> Result<(), ModelError> {
+    fn event<'a>(
+        &mut self,
+        data: &'a [u8],
+        out: &mut VecDeque<StreamEvent>,
+    ) -> Result<Option<&'a str>, ModelError> {
         let event: Event<'_> = match serde_json::from_slice(data) {
             Ok(event) => event,
-            Err(error) => return self.unreadable(data, &error),
+            Err(error) => return self.unreadable(data, &error).map(|()| None),
         };
         match &*event.r#type {
             "content_block_delta" => {
                 let delta = event.delta.ok_or_else(|| self.lacks("delta"))?;
                 self.must_have_begun()?;
-                self.delta(event.index, delta, out);
+                return Ok(self.delta(event.index, delta, out));
             }
             "content_block_start" => {
                 let block = event
@@ -155,7 +162,7 @@ impl Dialect for Events {
             // `ping`, and what is yet to come: the API adds events without a version.
             _ => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     fn is_finished(&self) -> bool {
@@ -203,9 +210,22 @@ impl Events {
         Ok(())
     }
 
-    fn delta(&mut self, index: Option<u64>, delta: Delta, out: &mut VecDeque<StreamEvent>) {
-        push(delta.text, StreamEvent::Text, out);
-        push(delta.thinking, StreamEvent::Reasoning, out);
+    /// Returns a text or a thought as it stands in the data.
+    fn delta<'a>(
+        &mut self,
+        index: Option<u64>,
+        delta: Delta<'a>,
+        out: &mut VecDeque<StreamEvent>,
+    ) -> Option<&'a str> {
+        let plain = match (&delta.text, &delta.thinking) {
+            (Some(Str(Cow::Borrowed(text))), None) | (None, Some(Str(Cow::Borrowed(text)))) => {
+                Some(*text)
+            }
+            _ => None,
+        };
+        let owned = |text: Option<Str<'_>>| text.map(|text| text.0.into_owned());
+        push(owned(delta.text), StreamEvent::Text, out);
+        push(owned(delta.thinking), StreamEvent::Reasoning, out);
         push(delta.signature, StreamEvent::ReasoningSignature, out);
         // What belongs to a block of an unknown type, a tool of the provider's own say, is nobody's.
         let tool = self.tool.as_mut();
@@ -216,6 +236,7 @@ impl Events {
             let index = tool.index;
             out.push_back(StreamEvent::ToolArguments { index, json });
         }
+        plain
     }
 
     /// A call without arguments has an empty object: half of all clients parse what they get.

@@ -1,5 +1,6 @@
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::models::stream_support::{run, splits};
@@ -269,7 +270,43 @@ fn m5_white_space_at_the_seam_does_not_come_twice() {
     }
 }
 
+/// Events of one shape, of which this byte of this one is something else.
+fn similar(texts: &[String], at: usize, byte: usize, replace: u8, spaced: bool) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let json = json!({"type": "content_block_delta", "delta": {"text": text}});
+        let mut json = json.to_string().into_bytes();
+        if index == at {
+            // Not the first, after which there may be spaces.
+            let byte = 1 + byte % (json.len() - 1);
+            json[byte] = replace;
+        }
+        if spaced {
+            // Of no meaning, and no two alike.
+            json.splice(1..1, vec![b' '; index]);
+        }
+        stream.extend_from_slice(b"data: ");
+        stream.extend(json);
+        stream.extend_from_slice(b"\n\n");
+    }
+    stream
+}
+
 proptest! {
+    #[test]
+    fn m3_words_that_come_in_the_same_shape_are_read_as_any_others(
+        texts in prop::collection::vec("[a-z\"\\\\\n\u{1}ü☀ {}]{0,4}", 1..8),
+        at in 0usize..8,
+        byte in any::<usize>(),
+        replace in any::<u8>(),
+    ) {
+        let read = |spaced| run(decoder(), [begun(&[]).as_bytes(), &similar(&texts, at, byte, replace, spaced)[..]]);
+        let (same, end) = read(false);
+        let (different, end_of_different) = read(true);
+        prop_assert_eq!(same, different);
+        prop_assert_eq!(end.unwrap_err().kind(), end_of_different.unwrap_err().kind());
+    }
+
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = run(decoder(), bytes.chunks(7));

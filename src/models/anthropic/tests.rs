@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::models::{FinishReason, Message, ModelErrorKind::*, Part, Role, Usage};
+use crate::models::{
+    FinishReason, Message, ModelErrorKind::*, Part, Reasoning, Role, ToolCall, Usage,
+};
 
 /// The documentation's example of an answer, with a thought and a tool call put in.
 const ANSWER: &str = r#"{
@@ -131,6 +133,21 @@ fn m3_an_answer_is_read_whole() {
     assert_eq!(completion.model, "claude-sonnet-4-5-20250929");
     assert_eq!(completion.text, "Hello!");
     assert_eq!(completion.reasoning.as_deref(), Some("They greet me."));
+    assert_eq!(
+        completion.reasoning_blocks,
+        [Reasoning::Text {
+            text: "They greet me.".into(),
+            signature: Some("EqQBCgIYAhIM".into()),
+        }]
+    );
+    assert_eq!(
+        completion.tool_calls,
+        [ToolCall {
+            id: "toolu_1".into(),
+            name: "get_time".into(),
+            arguments: r#"{"zone": "UTC"}"#.into(),
+        }]
+    );
     assert_eq!(completion.finish_reason, FinishReason::Stop);
     assert_eq!(
         completion.usage,

@@ -14,10 +14,11 @@ use crate::models::{
 };
 
 #[derive(Deserialize)]
-pub(super) struct Answer {
+pub(super) struct Answer<'a> {
     id: Option<String>,
     model: Option<String>,
-    choices: Option<Vec<Choice>>,
+    #[serde(borrow)]
+    choices: Option<Vec<Choice<'a>>>,
     // Read leniently: an answer isn't worthless because its bill can't be read.
     #[serde(default)]
     usage: Value,
@@ -25,14 +26,16 @@ pub(super) struct Answer {
 }
 
 #[derive(Deserialize)]
-struct Choice {
-    message: Option<WireAnswer>,
+struct Choice<'a> {
+    #[serde(borrow)]
+    message: Option<WireAnswer<'a>>,
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct WireAnswer {
-    content: Option<Text>,
+struct WireAnswer<'a> {
+    #[serde(borrow)]
+    content: Option<Text<'a>>,
     refusal: Option<String>,
     // DeepSeek's name, and the one that routers use.
     reasoning_content: Option<String>,
@@ -52,7 +55,7 @@ pub(super) struct Function {
     pub(super) arguments: Option<String>,
 }
 
-impl Answer {
+impl Answer<'_> {
     pub(super) fn into_completion(self) -> Result<Completion, (ModelErrorKind, Cow<'static, str>)> {
         let malformed = |problem: &str| (ModelErrorKind::Malformed, problem.to_owned().into());
         let choice = self.choices.unwrap_or_default().into_iter().next();
@@ -63,7 +66,7 @@ impl Answer {
         else {
             return Err(malformed("the answer has no `choices[0].message`"));
         };
-        let mut completion = Completion::new(message.content.unwrap_or_default().0);
+        let mut completion = Completion::new(message.content.unwrap_or_default().0.into_owned());
         completion.finish_reason = finish_reason(reason)?;
         // A refusal stands in place of the content, under an ordinary `stop`.
         if let (true, Some(refusal)) = (completion.text.is_empty(), message.refusal) {
@@ -139,29 +142,29 @@ pub(super) fn usage(json: &Value) -> Usage {
 
 /// A string at OpenAI, at times a list of parts elsewhere.
 #[derive(Debug, Default)]
-pub(super) struct Text(pub(super) String);
+pub(super) struct Text<'a>(pub(super) Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Text {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // A visitor and not an untagged enum, which would copy each word of a stream into a buffer.
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
-            type Value = Text;
+            type Value = Text<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string or an array of parts")
             }
 
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text, E> {
-                Ok(Text(text.to_owned()))
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(text.into()))
             }
 
-            fn visit_string<E: Error>(self, text: String) -> Result<Text, E> {
-                Ok(Text(text))
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(text.to_owned().into()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Text, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Text<'de>, A::Error> {
                 #[derive(Deserialize)]
                 struct Part {
                     text: Option<String>,
@@ -173,7 +176,7 @@ impl<'de> Deserialize<'de> for Text {
                 while let Some(part) = seq.next_element::<Part>()? {
                     all.push_str(&part.text.unwrap_or_default());
                 }
-                Ok(Text(all))
+                Ok(Text(all.into()))
             }
         }
 

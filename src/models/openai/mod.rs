@@ -138,7 +138,7 @@ impl Provider for OpenAi {
         if let Some(kind) = ModelErrorKind::from_status(status) {
             return Err(failure::from_status(kind, status, headers, body, &self.key));
         }
-        let answer: Answer =
+        let answer: Answer<'_> =
             serde_json::from_slice(body).map_err(|e| failure::not_understood(status, &e))?;
         if let Some(error) = answer.error {
             return Err(failure::from_error(status, headers, &error, &self.key));

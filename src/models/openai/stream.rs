@@ -110,24 +110,29 @@ struct Chunk<'a> {
     id: Option<Str<'a>>,
     #[serde(borrow)]
     model: Option<Str<'a>>,
-    choices: Option<Vec<Choice>>,
+    #[serde(borrow)]
+    choices: Option<Vec<Choice<'a>>>,
     usage: Option<Value>,
     error: Option<Value>,
 }
 
 #[derive(Deserialize)]
-struct Choice {
+struct Choice<'a> {
     #[serde(default)]
     index: u64,
-    delta: Option<Delta>,
+    #[serde(borrow)]
+    delta: Option<Delta<'a>>,
     finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Delta {
-    content: Option<Text>,
-    reasoning_content: Option<String>,
-    reasoning: Option<String>,
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Option<Text<'a>>,
+    #[serde(borrow)]
+    reasoning_content: Option<Str<'a>>,
+    #[serde(borrow)]
+    reasoning: Option<Str<'a>>,
     refusal: Option<String>,
     tool_calls: Option<Vec<CallDelta>>,
 }
@@ -140,10 +145,16 @@ struct CallDelta {
 }
 
 impl Dialect for Chunks {
-    fn event(&mut self, data: &[u8], out: &mut VecDeque<StreamEvent>) -> Result<(), ModelError> {
+    fn event<'a>(
+        &mut self,
+        data: &'a [u8],
+        out: &mut VecDeque<StreamEvent>,
+    ) -> Result<Option<&'a str>, ModelError> {
         if data.trim_ascii() == b"[DONE]" {
-            return self.done(out);
+            self.done(out)?;
+            return Ok(None);
         }
+        let mut plain = None;
         let chunk: Chunk<'_> = serde_json::from_slice(data)
             .map_err(|error| failure::not_understood(self.status, &error))?;
         if let Some(error) = chunk.error {
@@ -169,7 +180,7 @@ impl Dialect for Chunks {
                 });
             }
             if let Some(delta) = choice.delta {
-                self.delta(delta, out)?;
+                plain = self.delta(delta, out)?;
             }
             if choice.finish_reason.is_some() {
                 let reason = finish_reason(choice.finish_reason);
@@ -179,7 +190,7 @@ impl Dialect for Chunks {
         if let Some(json) = chunk.usage {
             out.push_back(StreamEvent::Usage(usage(&json)));
         }
-        Ok(())
+        Ok(plain)
     }
 
     fn is_finished(&self) -> bool {
@@ -188,17 +199,24 @@ impl Dialect for Chunks {
 }
 
 impl Chunks {
-    fn delta(&mut self, delta: Delta, out: &mut VecDeque<StreamEvent>) -> Result<(), ModelError> {
-        if let Some(text) = delta.reasoning_content.or(delta.reasoning)
-            && !text.is_empty()
-        {
-            out.push_back(StreamEvent::Reasoning(text));
-        }
-        if let Some(Text(text)) = delta.content
-            && !text.is_empty()
-        {
-            out.push_back(StreamEvent::Text(text));
-        }
+    /// Returns a text or a thought as it stands in the data.
+    fn delta<'a>(
+        &mut self,
+        delta: Delta<'a>,
+        out: &mut VecDeque<StreamEvent>,
+    ) -> Result<Option<&'a str>, ModelError> {
+        let mut plain = None;
+        let mut push = |text: Option<Cow<'a, str>>, event: fn(String) -> StreamEvent| {
+            if let Some(text) = text.filter(|text| !text.is_empty()) {
+                if let Cow::Borrowed(text) = text {
+                    plain = Some(text);
+                }
+                out.push_back(event(text.into_owned()));
+            }
+        };
+        let reasoning = delta.reasoning_content.or(delta.reasoning);
+        push(reasoning.map(|text| text.0), StreamEvent::Reasoning);
+        push(delta.content.map(|text| text.0), StreamEvent::Text);
         if let Some(text) = delta.refusal
             && !text.is_empty()
         {
@@ -208,7 +226,7 @@ impl Chunks {
         for call in delta.tool_calls.unwrap_or_default() {
             self.call(call, out)?;
         }
-        Ok(())
+        Ok(plain)
     }
 
     fn call(

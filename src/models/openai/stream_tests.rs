@@ -1,5 +1,6 @@
 use http::header::CONTENT_TYPE;
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 use crate::models::deepseek::DeepSeek;
@@ -241,6 +242,52 @@ fn m3_the_calls_that_compatible_apis_make_are_read() {
 }
 
 #[test]
+fn m3_calls_that_come_interleaved_are_told_one_after_the_other() {
+    let tool = |index: u32, name: &str, arguments: &str| {
+        let function = json!({"name": (!name.is_empty()).then_some(name), "arguments": arguments});
+        json!({"tool_calls": [{"index": index, "function": function}]}).to_string()
+    };
+    let chunks = [
+        tool(0, "a", ""),
+        tool(1, "b", ""),
+        tool(2, "c", "{\"c\":"),
+        tool(1, "", "{\"b\":[1]}"),
+        // Brackets and quotes that are none.
+        tool(0, "", "{\"a\": \"}]\\\"\", "),
+        tool(2, "", "3}"),
+        tool(0, "", "\"z\": {}}"),
+        tool(3, "d", ""),
+    ];
+    let chunks: Vec<_> = chunks.iter().map(String::as_str).collect();
+    let (events, end) = read(&(deltas(&chunks) + "data: [DONE]\n\n"));
+    end.unwrap();
+    let expected = [
+        call(0, "call_0", "a"),
+        arguments(0, "{\"a\": \"}]\\\"\", "),
+        arguments(0, "\"z\": {}}"),
+        call(1, "call_1", "b"),
+        arguments(1, "{\"b\":[1]}"),
+        call(2, "call_2", "c"),
+        arguments(2, "{\"c\":3}"),
+        call(3, "call_3", "d"),
+        arguments(3, "{}"),
+        Finish(FinishReason::unknown()),
+    ];
+    assert_eq!(events[1..], expected);
+
+    // The first never ends, and nobody keeps the others for ever.
+    let more = tool(1, "", &"x".repeat(100_000));
+    let mut chunks = vec![tool(0, "a", "{"), tool(1, "b", "")];
+    chunks.resize(13, more);
+    let chunks: Vec<_> = chunks.iter().map(String::as_str).collect();
+    let (_, end) = read(&deltas(&chunks));
+    assert_eq!(
+        end.unwrap_err().message(),
+        "the calls of tools that wait exceed 1048576 bytes"
+    );
+}
+
+#[test]
 fn m3_a_refusal_is_the_text_and_the_reason() {
     let refusal = deltas(&[r#"{"refusal":"I can't"}"#, r#"{"refusal":"."}"#]);
     let stop =
@@ -285,7 +332,43 @@ fn m4_plain_json_in_place_of_a_stream_is_an_error_of_its_kind() {
     assert_eq!(end.unwrap_err().kind(), Overloaded);
 }
 
+/// Events of one shape, of which this byte of this one is something else.
+fn similar(texts: &[String], at: usize, byte: usize, replace: u8, spaced: bool) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        let json = json!({"choices": [{"delta": {"content": text}}]});
+        let mut json = json.to_string().into_bytes();
+        if index == at {
+            // Not the first, after which there may be spaces.
+            let byte = 1 + byte % (json.len() - 1);
+            json[byte] = replace;
+        }
+        if spaced {
+            // Of no meaning, and no two alike.
+            json.splice(1..1, vec![b' '; index]);
+        }
+        stream.extend_from_slice(b"data: ");
+        stream.extend(json);
+        stream.extend_from_slice(b"\n\n");
+    }
+    stream
+}
+
 proptest! {
+    #[test]
+    fn m3_words_that_come_in_the_same_shape_are_read_as_any_others(
+        texts in prop::collection::vec("[a-z\"\\\\\n\u{1}ü☀ {}]{0,4}", 1..8),
+        at in 0usize..8,
+        byte in any::<usize>(),
+        replace in any::<u8>(),
+    ) {
+        let read = |spaced| run(decoder(), [&similar(&texts, at, byte, replace, spaced)[..]]);
+        let (same, end) = read(false);
+        let (different, end_of_different) = read(true);
+        prop_assert_eq!(same, different);
+        prop_assert_eq!(end.unwrap_err().kind(), end_of_different.unwrap_err().kind());
+    }
+
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = run(decoder(), bytes.chunks(7));

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::models::{Content, FinishReason, Message, ModelErrorKind::*, Part, Role, Usage};
+use crate::models::{
+    Content, FinishReason, Message, ModelErrorKind::*, Part, Role, ToolCall, Usage,
+};
 
 /// The documentation's example of an answer.
 const ANSWER: &str = r#"{
@@ -202,6 +204,32 @@ fn m3_the_shapes_that_compatible_apis_answer_in_are_read() {
         decode(200, &routed).unwrap().reasoning.as_deref(),
         Some("hm")
     );
+}
+
+#[test]
+fn m3_calls_of_tools_are_read() {
+    let function = |name: &str, arguments: &str| json!({"name": name, "arguments": arguments});
+    let calls = json!({"content": null, "tool_calls": [
+        {"id": "call_a", "type": "function", "function": function("get_weather", "{\"a\":1}")},
+        {"type": "function", "function": function("get_time", " ")},
+        {"id": "call_c", "type": "custom", "custom": {"name": "x", "input": "y"}},
+    ]});
+    let completion = decode(200, &message(calls, json!("tool_calls"))).unwrap();
+    let call = |id: &str, name: &str, arguments: &str| ToolCall {
+        id: id.into(),
+        name: name.into(),
+        arguments: arguments.into(),
+    };
+    assert_eq!(
+        completion.tool_calls,
+        [
+            call("call_a", "get_weather", "{\"a\":1}"),
+            call("call_1", "get_time", "{}"),
+        ]
+    );
+    let nameless = json!({"tool_calls": [{"function": {"arguments": "{}"}}]});
+    let error = decode(200, &message(nameless, json!("tool_calls"))).unwrap_err();
+    assert_eq!(error.kind(), Malformed);
 }
 
 #[test]
