@@ -28,18 +28,27 @@ impl Raw {
         }
     }
 
+    /// The same, or `None` where nobody listens.
+    pub async fn try_connect(url: &str) -> Option<Self> {
+        let stream = TcpStream::connect(url.trim_start_matches("http://")).await;
+        stream.ok().map(|stream| Self {
+            stream,
+            seen: String::new(),
+        })
+    }
+
     /// Sends these bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // One that has been closed at the other end has an answer to read all the same.
         let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 
-    /// Sends a `POST` of JSON.
+    /// Sends a `POST` of JSON, after whose answer the connection ends.
     pub async fn post(&mut self, path: &str, body: &str) {
         let length = body.len();
         self.send(format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
+             connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
         ))
         .await;
     }
@@ -62,6 +71,15 @@ impl Raw {
             let more = self.read().await;
             assert!(more, "the end came before `{text}`:\n{}", self.seen);
         }
+    }
+
+    /// What comes next; `None` at the end. It waits for as long as that takes.
+    pub async fn more(&mut self) -> Option<String> {
+        let mut buffer = [0; 16 * 1024];
+        let read = self.stream.read(&mut buffer).await.unwrap_or_default();
+        let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        self.seen += &text;
+        (read > 0).then_some(text)
     }
 
     /// Reads to the end, and gives all that has come.
