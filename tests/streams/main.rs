@@ -2,6 +2,7 @@
 //! connections.
 
 mod codecs;
+mod model;
 mod remote;
 mod wire;
 
