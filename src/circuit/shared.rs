@@ -182,9 +182,14 @@ impl Shared {
 
     #[cold]
     pub(super) fn try_reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Rejection> {
-        if let Some(rejection) = self.rejection(self.hot.word()) {
-            return Err(rejection);
+        match self.rejection(self.hot.word()) {
+            Some(rejection) => Err(rejection),
+            None => self.reserve(held),
         }
+    }
+
+    #[inline(never)]
+    fn reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Rejection> {
         self.with(|machine, hot, now| {
             let reserved = machine.reserve(hot, now, held);
             reserved.map_err(|_| machine.rejection(hot, now))

@@ -71,7 +71,7 @@ pub use self::{
     mode::{FailFast, Mode, Wait},
 };
 use crate::{
-    circuit::{Circuit, Rejection},
+    circuit::Circuit,
     classify::{Classify, ErrorsAsFailures},
 };
 
@@ -91,8 +91,6 @@ pub struct CircuitBreaker<S, C = ErrorsAsFailures, M = Wait> {
     inner: S,
     reservation: Reservation,
     readiness: Readiness,
-    /// What the call will be told, if it will be rejected.
-    rejection: Option<Rejection>,
     classify: C,
     mode: M,
 }
@@ -114,10 +112,16 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
             inner,
             reservation: Reservation::new(circuit),
             readiness: Readiness::None,
-            rejection: None,
             classify,
             mode,
         }
+    }
+
+    /// Out of line, or else a call that is admitted pays for the question which of both it is.
+    #[cold]
+    #[inline(never)]
+    fn will_reject(&mut self) {
+        self.readiness = Readiness::Rejected;
     }
 
     /// The circuit that decides.
@@ -157,9 +161,8 @@ where
         }
         if M::WAITS {
             ready!(self.reservation.poll(cx));
-        } else if let Err(rejection) = self.reservation.try_now() {
-            self.readiness = Readiness::Rejected;
-            self.rejection = Some(rejection);
+        } else if !self.reservation.try_now() {
+            self.will_reject();
             return Poll::Ready(Ok(()));
         }
         // What is reserved is kept while the inner service is pending, until it lapses.
@@ -179,7 +182,7 @@ where
         let (classify, mode) = (self.classify.clone(), self.mode.clone());
         let readiness = std::mem::replace(&mut self.readiness, Readiness::None);
         if readiness == Readiness::Rejected
-            && let Some(rejection) = self.rejection.take()
+            && let Some(rejection) = self.reservation.take_rejection()
         {
             self.circuit().count_rejection();
             return ResponseFuture::rejected(rejection, classify, mode);
@@ -202,7 +205,6 @@ impl<S: Clone, C: Clone, M: Clone> Clone for CircuitBreaker<S, C, M> {
             reservation: self.reservation.clone(),
             // The readiness of a clone's inner service is its own matter.
             readiness: Readiness::None,
-            rejection: None,
             classify: self.classify.clone(),
             mode: self.mode.clone(),
         }
