@@ -148,7 +148,8 @@ async fn t8_without_the_option_the_head_decides() {
 #[tokio::test(start_paused = true)]
 async fn t8_a_body_error_is_a_failure_and_passes_through() {
     let layer = layer(BodyConfig::new());
-    let mut body = Box::pin(body(&layer, Script::new([Data("a"), Fail])).await);
+    let script = Script::new([Data("a"), Fail, Data("as if nothing had happened")]);
+    let mut body = Box::pin(body(&layer, script).await);
     body.frame().await.unwrap().unwrap();
     let error = body.frame().await.unwrap().unwrap_err();
     assert_eq!(error, Error::Inner(Broken));
@@ -424,6 +425,32 @@ async fn t8_the_total_timeout_counts_from_the_call() {
             other => panic!("{other}"),
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn t8_of_two_deadlines_the_first_counts() {
+    let deadlines = |total| {
+        BodyConfig::new()
+            .idle_timeout(2 * SECOND)
+            .total_timeout(total)
+    };
+    let endless = || (0..100).flat_map(|_| [Wait(3 * SECOND / 2), Data("a")]);
+    let five = 5 * SECOND;
+    let late = ends(body(&layer(deadlines(five)), Script::new(endless())).await).await;
+    assert_late(late, Deadline::Total, five, five);
+    let late = ends(body(&layer(deadlines(five)), Script::new([Hang])).await).await;
+    assert_late(late, Deadline::Idle, 2 * SECOND, 2 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn t8_a_body_that_was_late_is_over() {
+    let layer = layer(BodyConfig::new().idle_timeout(SECOND));
+    let script = Script::new([Wait(2 * SECOND), Data("too late")]);
+    let mut body = Box::pin(body(&layer, script).await);
+    body.frame().await.unwrap().unwrap_err();
+    sleep(10 * SECOND).await;
+    assert!(body.is_end_stream() && body.frame().await.is_none());
+    assert_eq!(seen(&layer), FAILURE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,12 +34,12 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// A response whose body is empty.
 trait Reply {
-    fn open<B: Default>(open: Open) -> Response<B>;
-    fn timeout<B: Default>(timeout: Timeout) -> Response<B>;
+    fn to_open<B: Default>(open: Open) -> Response<B>;
+    fn to_timeout<B: Default>(timeout: Timeout) -> Response<B>;
 }
 
 impl Reply for HttpReply {
-    fn open<B: Default>(open: Open) -> Response<B> {
+    fn to_open<B: Default>(open: Open) -> Response<B> {
         let mut response = rejected(open);
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         if let Some(wait) = open.retry_after {
@@ -49,7 +49,7 @@ impl Reply for HttpReply {
         response
     }
 
-    fn timeout<B: Default>(_: Timeout) -> Response<B> {
+    fn to_timeout<B: Default>(_: Timeout) -> Response<B> {
         let mut response = Response::new(B::default());
         *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
         response
@@ -57,7 +57,7 @@ impl Reply for HttpReply {
 }
 
 impl Reply for GrpcReply {
-    fn open<B: Default>(open: Open) -> Response<B> {
+    fn to_open<B: Default>(open: Open) -> Response<B> {
         let mut response = rejected(open);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, GRPC);
@@ -70,7 +70,7 @@ impl Reply for GrpcReply {
         response
     }
 
-    fn timeout<B: Default>(timeout: Timeout) -> Response<B> {
+    fn to_timeout<B: Default>(timeout: Timeout) -> Response<B> {
         let mut response = Response::new(B::default());
         *response.headers_mut() = status_of(&timeout);
         response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
@@ -119,11 +119,11 @@ macro_rules! tell_by_response {
             }
 
             fn open(open: Open) -> Result<Response<B>, E> {
-                Ok(<Self as Reply>::open(open))
+                Ok(Self::to_open(open))
             }
 
             fn timeout(timeout: Timeout) -> Result<Response<B>, E> {
-                Ok(<Self as Reply>::timeout(timeout))
+                Ok(Self::to_timeout(timeout))
             }
 
             #[inline]
@@ -142,3 +142,70 @@ macro_rules! tell_by_response {
 
 tell_by_response!(HttpReply);
 tell_by_response!(GrpcReply);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{circuit::CircuitState, service::Deadline};
+
+    fn open(retry_after: Option<Duration>) -> Open {
+        let circuit = crate::Circuit::new(crate::CircuitBreakerConfig::default());
+        circuit.force_open();
+        let open = circuit.try_acquire().unwrap_err();
+        assert_eq!(open.state, CircuitState::ForcedOpen);
+        Open {
+            retry_after,
+            ..open
+        }
+    }
+
+    fn header<'a>(response: &'a Response<()>, name: &str) -> Option<&'a str> {
+        let value = response.headers().get(name)?;
+        Some(value.to_str().unwrap())
+    }
+
+    #[test]
+    fn t2_waits_are_rounded_up_so_that_nobody_comes_too_early() {
+        let waits = [
+            (Duration::ZERO, "0", "0"),
+            (Duration::from_nanos(1), "1", "1"),
+            (Duration::from_millis(1500), "2", "1500"),
+            (Duration::from_micros(2_000_001), "3", "2001"),
+            // The gRPC header has 32 bits.
+            (Duration::MAX, "18446744073709551615", "2147483647"),
+        ];
+        for (wait, seconds, millis) in waits {
+            let http: Response<()> = HttpReply::to_open(open(Some(wait)));
+            assert_eq!(header(&http, "retry-after"), Some(seconds));
+            let grpc: Response<()> = GrpcReply::to_open(open(Some(wait)));
+            assert_eq!(header(&grpc, "grpc-retry-pushback-ms"), Some(millis));
+            for response in [http, grpc] {
+                let rejected = response.extensions().get::<Rejected>().unwrap();
+                assert_eq!(rejected.retry_after, Some(wait));
+            }
+        }
+        let http: Response<()> = HttpReply::to_open(open(None));
+        assert_eq!(header(&http, "retry-after"), None);
+        let grpc: Response<()> = GrpcReply::to_open(open(None));
+        assert_eq!(header(&grpc, "grpc-retry-pushback-ms"), None);
+    }
+
+    #[test]
+    fn t2_grpc_answers_by_a_head_alone() {
+        let rejected: Response<()> = GrpcReply::to_open(open(None));
+        let late: Response<()> = GrpcReply::to_timeout(Timeout {
+            after: Duration::from_micros(7),
+            deadline: Deadline::Response,
+        });
+        let (unavailable, exceeded) = (
+            "circuit is open (forced open) until it is reset",
+            "no answer within 7%C2%B5s",
+        );
+        for (response, code, message) in [(rejected, "14", unavailable), (late, "4", exceeded)] {
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(header(&response, "content-type"), Some("application/grpc"));
+            assert_eq!(header(&response, "grpc-status"), Some(code));
+            assert_eq!(header(&response, "grpc-message"), Some(message));
+        }
+    }
+}
