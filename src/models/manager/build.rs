@@ -94,7 +94,9 @@ impl ModelManagerBuilder {
     /// Adds a provider that is a service already, with other middleware around it for instance.
     ///
     /// It has whole answers only: one that is asked for as a stream comes in one piece, and all of it
-    /// has to come within the deadline of the [first token](Deadlines::first_token).
+    /// has to come within the deadline of the [first token](Deadlines::first_token). Middleware that
+    /// streams are to go through as well stands around the HTTP service of a
+    /// [`provider`](Self::provider).
     pub fn provider_service<S>(
         self,
         name: impl Into<Arc<str>>,

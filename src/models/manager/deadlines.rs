@@ -38,7 +38,8 @@ pub struct Deadlines {
     ///
     /// Here a ping or a comment counts: a provider that sends it says that it is still at work.
     pub idle: Option<Duration>,
-    /// From the request to the end of the provider's answer. Default: 10 min.
+    /// From the request to the end of the provider's answer, the time that a slow reader takes over
+    /// it included. Default: 10 min.
     pub total: Option<Duration>,
 }
 

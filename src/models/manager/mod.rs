@@ -221,12 +221,7 @@ impl ModelManager {
             Err(error) => {
                 let error = report::error(error, &model.members, |error| error);
                 let (last, metadata) = self.last_resort(model, key, error)?;
-                Ok(ModelStream::last_resort(
-                    model.clone(),
-                    request,
-                    &last,
-                    metadata,
-                ))
+                Ok(ModelStream::last_resort(model.clone(), &last, metadata))
             }
         }
     }

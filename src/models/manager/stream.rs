@@ -43,7 +43,9 @@ use crate::{
 /// as the circuit's [`OnCancel`](crate::OnCancel) says.
 pub struct ModelStream {
     model: Arc<ModelEntry>,
-    request: ChainRequest,
+    /// What another model would be asked, if one may go on. Otherwise prompts would take memory for as
+    /// long as their answers come.
+    request: Option<ChainRequest>,
     state: State,
     /// What came and was not yet taken.
     events: VecDeque<StreamEvent>,
@@ -70,13 +72,13 @@ impl ModelStream {
         opened: Opened,
         cache: Option<(ModelManager, Key)>,
     ) -> Self {
-        let keeps_text = model.mid_stream == MidStream::Continue || cache.is_some();
+        let may_go_on = model.mid_stream == MidStream::Continue;
         let attempts = report::attempts(&opened.attempts, &model.members);
         let mut account = Account::by(opened.segment.member(), attempts);
-        account.text = keeps_text.then(String::new);
+        account.text = (may_go_on || cache.is_some()).then(String::new);
         let mut stream = Self {
             model,
-            request,
+            request: may_go_on.then_some(request),
             state: State::Ended,
             events: VecDeque::new(),
             error: None,
@@ -88,19 +90,14 @@ impl ModelStream {
     }
 
     /// An answer that nobody is asked for.
-    pub(super) fn last_resort(
-        model: Arc<ModelEntry>,
-        request: ChainRequest,
-        last: &Cached,
-        metadata: Metadata,
-    ) -> Self {
+    pub(super) fn last_resort(model: Arc<ModelEntry>, last: &Cached, metadata: Metadata) -> Self {
         let mut account = Account::by(model.itself(), metadata.attempts);
         account.model = last.model.clone();
         account.provider = last.provider.clone();
         account.degraded = true;
         let mut stream = Self {
             model,
-            request,
+            request: None,
             state: State::Ended,
             events: pieces(last.completion.clone()).collect(),
             error: None,
@@ -261,15 +258,15 @@ impl ModelStream {
 
     /// Asks those after `member` to go on, if that is wanted and can be done.
     fn others(&self, member: &Arc<Member>, error: &ModelError) -> Option<Continuation> {
-        let wanted = self.model.mid_stream == MidStream::Continue && error.falls_back();
-        if !wanted || self.account.calls_tool {
+        let request = self.request.as_ref()?;
+        if !error.falls_back() || self.account.calls_tool {
             return None;
         }
         let first = self.place(member) + 1;
         if first == self.model.members.len() {
             return None;
         }
-        let mut request = ModelRequest::clone(&self.request);
+        let mut request = ModelRequest::clone(request);
         let text = self.account.text.as_deref().unwrap_or_default();
         // Of thoughts, or of nothing, nobody can go on: the answer begins anew.
         if !text.trim().is_empty() {
