@@ -128,7 +128,7 @@ pub(super) trait Dialect: Send {
 ///
 /// The words of an answer come in events that differ in nothing but the word. One that equals the
 /// last one before and after its text needs no JSON parser: it means the same with another text.
-/// That takes a fifth of the time.
+/// It saves two thirds of the time (`benches/codecs.rs`).
 struct Template {
     head: Vec<u8>,
     tail: Vec<u8>,

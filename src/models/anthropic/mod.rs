@@ -4,6 +4,7 @@
 //! the system text beside the messages, errors as `{"type":"error","error":{"type","message"}}`.
 
 mod answer;
+mod messages;
 mod request;
 mod stream;
 
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 
 use self::answer::Answer;
-pub(super) use self::request::Arguments;
+pub(super) use self::messages::Arguments;
 use self::request::Body;
 use self::stream::Events;
 use super::error::{ModelError, ModelErrorKind};

@@ -1,6 +1,7 @@
 //! Chat completions, as OpenAI made them and many others speak them.
 
 mod answer;
+mod messages;
 mod request;
 mod stream;
 

@@ -1,6 +1,7 @@
 //! Anthropic's messages, as a client speaks them.
 
 mod answer;
+mod messages;
 mod request;
 mod stream;
 

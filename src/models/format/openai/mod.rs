@@ -1,6 +1,7 @@
 //! OpenAI's chat completions, as a client speaks them.
 
 mod answer;
+mod messages;
 mod request;
 mod stream;
 
