@@ -32,18 +32,21 @@ pub trait Mode<Res, E, A = Infallible>: Clone + sealed::Sealed {
     fn timeout(timeout: Timeout) -> Result<Self::Response, Self::Error>;
 
     /// A call begins.
+    #[doc(hidden)]
     #[inline]
     fn begin(&self, permit: &mut Permit) {
         let _ = permit;
     }
 
     /// What a call may take in all, if that has a deadline of its own.
+    #[doc(hidden)]
     #[inline]
     fn total_timeout(&self) -> Option<Duration> {
         None
     }
 
     /// Settles a call that has been answered, or leaves that to its response.
+    #[doc(hidden)]
     fn settle(&self, response: Res, judged: Classified<A>, permit: &mut Permit) -> Self::Response;
 }
 
