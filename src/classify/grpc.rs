@@ -44,6 +44,9 @@ const UNAUTHENTICATED: u8 = 16;
 /// `PERMISSION_DENIED`. An HTTP status other than `200`, of a proxy in between, stands for the code
 /// that gRPC's `http-grpc-status-mapping` gives it, and a `Retry-After` is heeded there.
 ///
+/// tonic's `Server::timeout` answers `CANCELLED` where others answer `DEADLINE_EXCEEDED`. To see such a
+/// server hang, give the circuit a `timeout` that is shorter.
+///
 /// For codes of your own choice, see tower-http's `GrpcErrorsAsFailures` by way of `TowerHttp`.
 ///
 /// The status stands in the trailers, unless there is nothing else to the response. They are read

@@ -31,8 +31,8 @@ use crate::{
 /// enough, it would hold that against the dependency; an idle timeout is what finds the silent ones.
 ///
 /// A probe is settled at the end of its body as well, so a half-open circuit can't close before that,
-/// and streams that go on for ever never close it. Where all calls are of that kind, the head should
-/// decide: leave this out, or give bodies a `total_timeout`.
+/// and streams that go on for ever never close it. Where all calls are of that kind, leave this out:
+/// then their heads decide.
 #[derive(Debug, Clone)]
 pub struct SettleAtEnd<M> {
     /// `None` if there are no deadlines, so that it costs nothing to clone.
