@@ -131,7 +131,22 @@ fn g6_what_is_wrong_in_the_file_is_told_with_its_line_field_and_range() {
             18,
             "models.\"big.one\".circuit_breaker.volume_threshold: volume_threshold is 0",
         ),
+        (
+            "[deadlines]\nidle = \"0s\"\n".to_owned(),
+            2,
+            "deadlines.idle: has to be longer than 0s",
+        ),
         // What refers to something else.
+        (
+            format!("{default}{SIMULATED}degraded = [\"cached\", {{ model = \"four\" }}]\n"),
+            17,
+            "models.two.degraded: there is no `four`",
+        ),
+        (
+            format!("{default}{SIMULATED}mid_stream = \"hope\"\n"),
+            17,
+            "unknown variant `hope`",
+        ),
         (SIMULATED.to_owned(), 0, "default_model: has to name one of the models"),
         (
             format!("default_model = \"three\"\n{SIMULATED}"),

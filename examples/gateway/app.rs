@@ -276,7 +276,8 @@ impl Running {
             circuits.insert(name.to_owned(), placed);
             circuit
         };
-        let manager = stack::models(settings, http, &simulated, circuit)?;
+        let known = before.map(|before| &before.manager);
+        let manager = stack::models(settings, http, &simulated, known, circuit)?;
         // Last, when nothing can fail any more.
         for (circuit, config) in changed {
             circuit.reconfigure(config);

@@ -22,12 +22,13 @@ use crate::{
 ///    circuit judges what the answer means and not just its status;
 /// 3. one HTTP client for all, because its connections are pooled by host.
 ///
-/// `circuit` makes a circuit, or has it from before, by its name, its configuration and what it
-/// stands in front of.
+/// `before` is the manager whose place this one takes. `circuit` makes a circuit, or has it from
+/// before, by its name, its configuration and what it stands in front of.
 pub(crate) fn models(
     settings: &Settings,
     http: &HttpClient,
     simulated: &BTreeMap<String, Arc<Companion>>,
+    before: Option<&ModelManager>,
     mut circuit: impl FnMut(&str, &CircuitBreakerConfig, String) -> Circuit,
 ) -> Result<ModelManager, Error> {
     let mut manager = ModelManager::builder()
@@ -41,6 +42,10 @@ pub(crate) fn models(
         manager = manager
             .provider(name.as_str(), codec, http.clone(), circuit)
             .deadlines(name.as_str(), provider.deadlines);
+        if let Some(before) = before {
+            // A new key is known to be well with the first answer.
+            manager = manager.credentials_from(name.as_str(), before);
+        }
     }
     for (alias, settings) in &settings.models {
         let mut model = Model::new(settings.provider.as_str(), settings.upstream.as_str())

@@ -201,6 +201,10 @@ impl<T> Classify<T, ModelError> for ByKind {
     }
 }
 
+/// Why a link was not asked though its circuit admitted calls a moment before: others have taken
+/// the last of its probes, or have brought it to open.
+pub(super) const REJECTED: &str = "the circuit did not admit the request";
+
 /// What another provider is asked for: [`ModelError::falls_back`].
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FallsBack;
@@ -208,7 +212,10 @@ pub(super) struct FallsBack;
 impl<T> Policy<T, ModelError> for FallsBack {
     fn failure(&self, result: Result<&T, &ModelError>) -> Option<Cow<'static, str>> {
         let error = result.err()?;
-        error.falls_back().then(|| error.to_string().into())
+        match error.kind() {
+            ModelErrorKind::CircuitOpen => Some(REJECTED.into()),
+            _ => error.falls_back().then(|| error.to_string().into()),
+        }
     }
 }
 
@@ -217,6 +224,7 @@ impl<T> Policy<T, Error<ModelError>> for FallsBack {
         match result {
             Ok(_) => None,
             Err(Error::Inner(error)) if !error.falls_back() => None,
+            Err(Error::Open(_)) => Some(REJECTED.into()),
             Err(error) => Some(error.to_string().into()),
         }
     }

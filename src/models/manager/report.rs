@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use super::link::{Answer, Member};
+use super::link::{Answer, Member, REJECTED};
 use crate::{
     circuit::{Circuit, CircuitBreakerMetrics},
     fallback::{AttemptOutcome, Attempts, FallbackError, UNAVAILABLE},
@@ -202,7 +202,9 @@ pub(super) fn error<E>(
     let failed = attempts
         .iter_mut()
         .rfind(|attempt| attempt.outcome == AttemptOutcome::Failed);
-    if let Some(last) = failed {
+    if let Some(last) = failed
+        && last.reason.is_none()
+    {
         last.reason = Some(error.to_string().into());
     }
     error.with_attempts(attempts)
@@ -214,7 +216,11 @@ pub(super) fn attempts(attempts: &Attempts, members: &[Arc<Member>]) -> Vec<Mode
         ModelAttempt {
             model: member.model.to_string(),
             provider: member.provider.to_string(),
-            outcome: attempt.outcome,
+            outcome: match attempt.reason.as_deref() {
+                // To the fallback it was a call that failed, but the provider was not asked.
+                Some(REJECTED) => AttemptOutcome::Skipped,
+                _ => attempt.outcome,
+            },
             reason: match attempt.reason.as_deref() {
                 // The fallback knows no circuit. This one has rejected the request, and counts it.
                 Some(UNAVAILABLE) => Some(member.circuit.reject().to_string().into()),
