@@ -86,8 +86,11 @@ pub struct ModelRequest {
     pub presence_penalty: Option<f64>,
     /// The end user's id, by which the provider finds abuse.
     pub user: Option<String>,
-    /// Whether the provider should keep the conversation so far in its cache, where it doesn't do so
-    /// by itself: Anthropic's `cache_control`.
+    /// Whether the provider should keep the tools and the system text in its cache, where it doesn't
+    /// do so by itself: Anthropic's `cache_control` on them.
+    pub cache_system: bool,
+    /// Whether it should keep the whole conversation so far: Anthropic's `cache_control` of the
+    /// request.
     pub cache: bool,
     /// The text that the answer already began with, at another provider that then broke off. The
     /// answer is what comes after it.
@@ -125,6 +128,7 @@ impl ModelRequest {
             frequency_penalty: None,
             presence_penalty: None,
             user: None,
+            cache_system: false,
             cache: false,
             continue_from: None,
         }

@@ -26,7 +26,7 @@ pub(super) struct Body<'a> {
     max_tokens: u32,
     messages: Vec<WireMessage<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    system: Option<Cow<'a, str>>,
+    system: Option<System<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,16 +90,22 @@ impl<'a> Body<'a> {
         let output_config =
             (format.is_some() || effort.is_some()).then_some(OutputConfig { format, effort });
 
+        let mut tools: Vec<_> = request.tools.iter().map(WireTool::from).collect();
+        // The system text comes after the tools, and its mark stands for both.
+        if let (true, None, Some(last)) = (request.cache_system, &system, tools.last_mut()) {
+            last.cache_control = Some(CacheControl::Ephemeral);
+        }
+
         Ok(Self {
             model,
             max_tokens: request.max_tokens.map_or(DEFAULT_MAX_TOKENS, u32::from),
             messages,
-            system,
+            system: system.map(|text| System::new(text, request.cache_system)),
             temperature: request.temperature.map(|t| t.min(1.0)),
             top_p: request.top_p,
             top_k: request.top_k,
             stop_sequences: &request.stop,
-            tools: request.tools.iter().map(WireTool::from).collect(),
+            tools,
             tool_choice: tool_choice(request),
             thinking: thinking.map(|it| WireThinking::new(it, request.show_thinking)),
             output_config,
@@ -120,11 +126,41 @@ fn effort(effort: Effort) -> Option<Effort> {
 }
 
 #[derive(Serialize)]
+#[serde(untagged)]
+enum System<'a> {
+    Text(Cow<'a, str>),
+    /// A mark has to stand on a block.
+    Marked([SystemBlock<'a>; 1]),
+}
+
+#[derive(Serialize)]
+struct SystemBlock<'a> {
+    r#type: &'static str,
+    text: Cow<'a, str>,
+    cache_control: CacheControl,
+}
+
+impl<'a> System<'a> {
+    fn new(text: Cow<'a, str>, cache: bool) -> Self {
+        if !cache {
+            return Self::Text(text);
+        }
+        Self::Marked([SystemBlock {
+            r#type: "text",
+            text,
+            cache_control: CacheControl::Ephemeral,
+        }])
+    }
+}
+
+#[derive(Serialize)]
 struct WireTool<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
     input_schema: Schema<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_control: Option<CacheControl>,
 }
 
 #[derive(Serialize)]
@@ -143,6 +179,7 @@ impl<'a> From<&'a Tool> for WireTool<'a> {
                 Some(schema) => Schema::Given(schema),
                 None => Schema::None { r#type: "object" },
             },
+            cache_control: None,
         }
     }
 }

@@ -56,8 +56,8 @@ pub enum ClientFormat {
     ///
     /// Refused: documents other than plain text, files, the tools that Anthropic itself runs,
     /// `container` and `mcp_servers`. Read over: `service_tier` and whatever else there is. System
-    /// messages are joined to the system text. `cache_control` anywhere has the whole conversation
-    /// cached.
+    /// messages are joined to the system text. `cache_control` counts by whether it stands on tools or
+    /// system text, or on the conversation; its `ttl` is read over.
     Anthropic,
 }
 

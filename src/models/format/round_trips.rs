@@ -212,6 +212,39 @@ fn m3_what_an_anthropic_client_asks_reaches_every_provider() {
 }
 
 #[test]
+fn m3_what_an_anthropic_client_has_cached_stays_cached() {
+    let mark = json!({"type": "ephemeral"});
+    let plain =
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "a"}]});
+    let write = |request: &Value| {
+        encoded(
+            &Anthropic::new(key()),
+            &asked(ClientFormat::Anthropic, request),
+        )
+    };
+
+    let mut system = plain.clone();
+    system["system"] = json!([{"type": "text", "text": "b", "cache_control": mark}]);
+    system["tools"] = json!([{"name": "t", "input_schema": {}}]);
+    let written = write(&system);
+    assert_eq!(
+        (&written["system"], &written["tools"]),
+        (&system["system"], &system["tools"])
+    );
+    assert_eq!(written["cache_control"], Value::Null);
+
+    let mut tools = plain.clone();
+    tools["tools"] = json!([{"name": "t", "input_schema": {}, "cache_control": mark}]);
+    assert_eq!(write(&tools)["tools"], tools["tools"]);
+
+    let mut message = plain.clone();
+    message["messages"][0]["content"] =
+        json!([{"type": "text", "text": "a", "cache_control": mark}]);
+    assert_eq!(write(&message)["cache_control"], mark);
+    assert!(!write(&plain).to_string().contains("cache_control"));
+}
+
+#[test]
 fn m3_images_go_where_they_are_taken() {
     let request = ModelRequest::messages(vec![Message::user(vec![
         Part::ToolResult(ToolResult {

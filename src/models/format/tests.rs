@@ -264,7 +264,7 @@ fn g2_every_field_of_anthropic_is_read() {
         strict: Some(true),
     });
     expected.user = Some("ann".into());
-    expected.cache = true;
+    expected.cache_system = true;
     assert_eq!(asked.request, expected);
 }
 

@@ -32,7 +32,7 @@ pub(super) const PATH: &str = "/chat/completions";
 ///
 /// What differs from the request as given:
 ///
-/// - `top_k`, `cache` and [`thinking`](ModelRequest::thinking) have no counterpart and are left out,
+/// - `top_k`, `cache`, `cache_system` and [`thinking`](ModelRequest::thinking) have no counterpart and are left out,
 ///   as are the thoughts in a conversation.
 /// - The result of a tool is a message of its own, without a mark if the tool has failed. Images in
 ///   it follow in a message of the user.

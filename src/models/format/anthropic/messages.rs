@@ -51,8 +51,8 @@ struct Source {
 
 /// Reads messages, and remembers what it has seen.
 pub(super) struct Reader {
-    /// Something of the request was marked to be cached.
-    pub(super) cache: bool,
+    /// Something was marked to be cached.
+    pub(super) marked: bool,
 }
 
 impl Reader {
@@ -105,7 +105,7 @@ impl Reader {
     ) -> Result<Content, FormatError> {
         let mut parts = Vec::with_capacity(blocks.len());
         for (index, block) in blocks.into_iter().enumerate() {
-            self.cache |= block.cache_control.is_some();
+            self.marked |= block.cache_control.is_some();
             parts.push(read(self, block, &format!("{path}[{index}]"))?);
         }
         Ok(parts.into())

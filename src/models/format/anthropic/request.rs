@@ -117,10 +117,9 @@ pub(in crate::models::format) fn decode_request(body: &[u8]) -> Result<ClientReq
     let servers = wire.mcp_servers.is_some_and(|servers| !servers.is_empty());
     refuse("mcp_servers", servers, "is not supported")?;
 
-    let mut reader = Reader {
-        cache: wire.cache_control.is_some(),
-    };
+    let mut reader = Reader { marked: false };
     let mut system: Vec<_> = reader.system(wire.system, "system")?.into_iter().collect();
+    let mut cache_system = std::mem::take(&mut reader.marked);
     let mut messages = Vec::with_capacity(wire.messages.len());
     for (index, message) in wire.messages.into_iter().enumerate() {
         let path = format!("messages[{index}].content");
@@ -148,7 +147,7 @@ pub(in crate::models::format) fn decode_request(body: &[u8]) -> Result<ClientReq
     request.stop = stops(wire.stop_sequences.map(TextOr::List), "stop_sequences")?;
     request.stream = wire.stream.unwrap_or(false);
     for (index, tool) in wire.tools.unwrap_or_default().into_iter().enumerate() {
-        reader.cache |= tool.cache_control.is_some();
+        cache_system |= tool.cache_control.is_some();
         request.tools.push(self::tool(tool, index)?);
     }
     if let Some(choice) = wire.tool_choice {
@@ -174,7 +173,8 @@ pub(in crate::models::format) fn decode_request(body: &[u8]) -> Result<ClientReq
         });
     }
     request.user = wire.metadata.and_then(|metadata| metadata.user_id);
-    request.cache = reader.cache;
+    request.cache_system = cache_system;
+    request.cache = reader.marked || wire.cache_control.is_some();
     Ok(ClientRequest {
         request,
         include_usage: true,
