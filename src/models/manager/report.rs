@@ -202,8 +202,9 @@ pub(super) fn error<E>(
     let failed = attempts
         .iter_mut()
         .rfind(|attempt| attempt.outcome == AttemptOutcome::Failed);
+    // A rejection is not among those that failed.
     if let Some(last) = failed
-        && last.reason.is_none()
+        && error.kind() != ModelErrorKind::CircuitOpen
     {
         last.reason = Some(error.to_string().into());
     }
