@@ -854,3 +854,49 @@ async fn t8_a_probe_that_streams_keeps_its_turn_and_a_stream_is_as_slow_as_its_f
     assert!(stream(&manager).await.is_whole());
     assert_eq!(metrics(&manager, "first").slow_requests, Some(1));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn b6_streams_in_many_threads_are_settled_once_each() {
+    const EACH: u64 = 200;
+    let mut remote = Remote::default();
+    for _ in 0..EACH {
+        remote = remote
+            .then([Say(WELL)])
+            .then([Say("text Hello"), Cut])
+            .then([Say("text dropped"), Hang])
+            .then([Status(401)]);
+    }
+    let never = CircuitBreakerConfig::builder()
+        .failure_threshold(None)
+        .error_threshold_percentage(None)
+        .build()
+        .unwrap();
+    let manager = ModelManager::builder()
+        .provider("first", Lines::default(), remote.http(), never)
+        .model("a", Model::new("first", "A"))
+        .build()
+        .unwrap();
+    let callers = (0..4 * EACH).map(|_| {
+        let manager = manager.clone();
+        tokio::spawn(async move {
+            let Ok(mut answer) = manager.stream(ask()).await else {
+                return;
+            };
+            while let Some(Ok(event)) = answer.next().await {
+                if event == StreamEvent::Text("dropped".to_owned()) {
+                    return;
+                }
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    let seen = metrics(&manager, "first");
+    assert_eq!(seen.total_requests, Some(4 * EACH));
+    // A key that is refused is an answer.
+    assert_eq!(seen.successful_requests, Some(2 * EACH));
+    assert_eq!((seen.failed_requests, seen.ignored_requests), (EACH, EACH));
+    assert_eq!((seen.in_flight, seen.cancelled_requests), (Some(0), EACH));
+    assert_eq!(remote.abandoned() as u64, EACH);
+}
