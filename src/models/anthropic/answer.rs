@@ -120,7 +120,9 @@ pub(super) fn add_usage(json: &Value, usage: &mut Usage) {
     if let Some(output) = tokens("output_tokens") {
         usage.output_tokens = output;
     }
-    let thinking = json.pointer("/output_tokens_details/thinking_tokens");
+    // `Value::pointer` would make two strings of each part of the path, for every answer.
+    let details = json.get("output_tokens_details");
+    let thinking = details.and_then(|details| details.get("thinking_tokens"));
     if let Some(thinking) = thinking.and_then(Value::as_u64) {
         usage.reasoning_tokens = thinking;
     }

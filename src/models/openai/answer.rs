@@ -128,15 +128,17 @@ pub(super) fn finish_reason(
 }
 
 pub(super) fn usage(json: &Value) -> Usage {
-    let tokens = |path: &str| json.pointer(path).and_then(Value::as_u64);
+    // `Value::pointer` would make two strings of each part of a path, for every answer.
+    let tokens = |field| json.get(field).and_then(Value::as_u64);
+    let detail = |of, field| json.get(of)?.get(field)?.as_u64();
     Usage {
-        input_tokens: tokens("/prompt_tokens").unwrap_or(0),
-        output_tokens: tokens("/completion_tokens").unwrap_or(0),
-        cache_read_tokens: tokens("/prompt_tokens_details/cached_tokens")
-            .or_else(|| tokens("/prompt_cache_hit_tokens"))
+        input_tokens: tokens("prompt_tokens").unwrap_or(0),
+        output_tokens: tokens("completion_tokens").unwrap_or(0),
+        cache_read_tokens: detail("prompt_tokens_details", "cached_tokens")
+            .or_else(|| tokens("prompt_cache_hit_tokens"))
             .unwrap_or(0),
-        cache_write_tokens: tokens("/prompt_tokens_details/cache_write_tokens").unwrap_or(0),
-        reasoning_tokens: tokens("/completion_tokens_details/reasoning_tokens").unwrap_or(0),
+        cache_write_tokens: detail("prompt_tokens_details", "cache_write_tokens").unwrap_or(0),
+        reasoning_tokens: detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0),
     }
 }
 
