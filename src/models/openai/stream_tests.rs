@@ -274,6 +274,9 @@ fn m3_calls_that_come_interleaved_are_told_one_after_the_other() {
         Finish(FinishReason::unknown()),
     ];
     assert_eq!(events[1..], expected);
+    // Each was told as soon as the one before it was over.
+    let (events, _) = read(&deltas(&chunks));
+    assert_eq!(events[1..], expected[..8]);
 
     // The first never ends, and nobody keeps the others for ever.
     let more = tool(1, "", &"x".repeat(100_000));
