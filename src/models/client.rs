@@ -135,8 +135,8 @@ impl HttpClientBuilder {
         self
     }
 
-    /// Trusts a certificate authority, or a server's own certificate, besides Mozilla's roots: in
-    /// PEM, where there may be several, or one in DER.
+    /// Trusts a certificate authority besides Mozilla's roots: in PEM, where there may be several, or
+    /// one in DER.
     pub fn add_root_certificate(mut self, certificate: impl Into<Vec<u8>>) -> Self {
         self.root_certificates.push(certificate.into());
         self

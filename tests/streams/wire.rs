@@ -1,7 +1,16 @@
 //! Over real HTTP: connections are given back, given up and cut.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -137,5 +146,67 @@ async fn m5_a_connection_that_is_cut_is_a_failure_wherever_it_happens() {
         };
         assert_eq!(error.kind(), ModelErrorKind::Malformed, "{sent}: {error}");
         assert_eq!(metrics(&manager, "first").failed_requests, 1, "{sent}");
+    }
+}
+
+/// A server with a certificate of the authority in `tests/fixtures`, which answers every request with a
+/// whole stream.
+fn tls_server() -> u16 {
+    let pem = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/server.pem");
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(pem).unwrap()],
+            PrivateKeyDer::from_pem_file(pem).unwrap(),
+        )
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            let mut stream = StreamOwned::new(connection, stream);
+            let mut seen = Vec::new();
+            let mut more = [0; 1024];
+            while !seen.ends_with(b"A: hello") {
+                match stream.read(&mut more) {
+                    Ok(read) if read > 0 => seen.extend_from_slice(&more[..read]),
+                    // It was not trusted.
+                    _ => break,
+                }
+            }
+            let answer = format!("{HEAD}{}0\r\n\r\n", chunk(WELL));
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn g5_a_certificate_is_trusted_if_its_authority_was_added_and_not_otherwise() {
+    let authority = include_bytes!("../fixtures/authority.pem");
+    let url: http::Uri = format!("https://localhost:{}/", tls_server())
+        .parse()
+        .unwrap();
+    let ask_by = |http: HttpClient| {
+        let manager = ModelManager::builder()
+            .provider("first", Lines(url.clone()), http, defaults())
+            .model("a", Model::new("first", "A"))
+            .build()
+            .unwrap();
+        async move { manager.stream(ask()).await }
+    };
+    let error = ask_by(HttpClient::new().unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), ModelErrorKind::Connect);
+
+    let der = CertificateDer::from_pem_slice(authority).unwrap().to_vec();
+    for certificate in [authority.to_vec(), der] {
+        let http = HttpClient::builder().add_root_certificate(certificate);
+        let stream = ask_by(http.build().unwrap()).await.unwrap();
+        assert!(read(stream).await.is_whole());
     }
 }
