@@ -719,6 +719,23 @@ async fn t8_a_probe_keeps_no_turn_but_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn t8_a_probe_is_slow_by_its_head() {
+    for (head, expected) in [(0, CircuitState::Closed), (2, CircuitState::Open)] {
+        let config = config().half_open_requests(1).slow_call_duration(SECOND);
+        let layer = layer_of(config, BodyConfig::new());
+        layer.circuit().try_acquire().unwrap().failure();
+        advance(RESET).await;
+        let answer = tower::service_fn(move |()| async move {
+            sleep(head * SECOND).await;
+            Ok::<_, Infallible>(ok(Script::new([Wait(10 * SECOND), Data("a")])))
+        });
+        let response = layer.layer(answer).oneshot(()).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        assert_eq!(layer.circuit().state(), expected, "head after {head} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn t8_a_probe_that_stalls_ends_its_turn() {
     let config = config().half_open_requests(1);
     let layer = layer_of(config, BodyConfig::new().idle_timeout(20 * SECOND));
