@@ -41,6 +41,8 @@ const PATH: &str = "/v1/messages";
 /// - Thoughts of other providers, which have no signature, are left out of the conversation.
 /// - A request for any JSON object becomes a sentence at the end of the system text. One for JSON of
 ///   a schema is sent as such.
+/// - Tools that were called earlier in the conversation are named, and forbidden, where the request has
+///   no tools any more: this API demands it.
 /// - A stop sequence of white space, which this API refuses, makes the request
 ///   [`Unsupported`](ModelErrorKind::Unsupported).
 ///

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::messages::{WireMessage, go_on, message};
 use crate::models::{
+    content::Part,
     error::{ModelError, ModelErrorKind},
     provider::Seam,
     request::ModelRequest,
@@ -91,6 +92,11 @@ impl<'a> Body<'a> {
             (format.is_some() || effort.is_some()).then_some(OutputConfig { format, effort });
 
         let mut tools: Vec<_> = request.tools.iter().map(WireTool::from).collect();
+        let mut tool_choice = tool_choice(request);
+        if tools.is_empty() {
+            tools = tools_of_old(request);
+            tool_choice = (!tools.is_empty()).then_some(WireChoice::NONE);
+        }
         // The system text comes after the tools, and its mark stands for both.
         if let (true, None, Some(last)) = (request.cache_system, &system, tools.last_mut()) {
             last.cache_control = Some(CacheControl::Ephemeral);
@@ -106,7 +112,7 @@ impl<'a> Body<'a> {
             top_k: request.top_k,
             stop_sequences: &request.stop,
             tools,
-            tool_choice: tool_choice(request),
+            tool_choice,
             thinking: thinking.map(|it| WireThinking::new(it, request.show_thinking)),
             output_config,
             metadata: request.user.as_deref().map(|user_id| Metadata { user_id }),
@@ -191,6 +197,34 @@ struct WireChoice<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     disable_parallel_tool_use: bool,
+}
+
+impl WireChoice<'_> {
+    const NONE: Self = Self {
+        r#type: "none",
+        name: None,
+        disable_parallel_tool_use: false,
+    };
+}
+
+/// The tools that were called earlier in a conversation that has none any more. This API wants to
+/// know them all the same, and others don't.
+fn tools_of_old(request: &ModelRequest) -> Vec<WireTool<'_>> {
+    let parts = request.messages.iter().flat_map(|it| it.content.parts());
+    let mut tools: Vec<WireTool<'_>> = Vec::new();
+    for part in parts {
+        if let Part::ToolCall(call) = part
+            && !tools.iter().any(|tool| tool.name == call.name)
+        {
+            tools.push(WireTool {
+                name: &call.name,
+                description: None,
+                input_schema: Schema::None { r#type: "object" },
+                cache_control: None,
+            });
+        }
+    }
+    tools
 }
 
 fn tool_choice(request: &ModelRequest) -> Option<WireChoice<'_>> {

@@ -212,6 +212,24 @@ fn m3_what_an_anthropic_client_asks_reaches_every_provider() {
 }
 
 #[test]
+fn m3_anthropic_is_told_of_tools_that_were_called_before() {
+    let mut body = openai_request();
+    for field in ["tools", "tool_choice"] {
+        body.as_object_mut().unwrap().remove(field);
+    }
+    let request = asked(ClientFormat::OpenAi, &body);
+    let written = encoded(&Anthropic::new(key()), &request);
+    let tool = json!({"name": "get_weather", "input_schema": {"type": "object"}});
+    assert_eq!(written["tools"], json!([tool]));
+    assert_eq!(written["tool_choice"], json!({"type": "none"}));
+    let written = encoded(&OpenAi::new(key()), &request);
+    assert_eq!(
+        (&written["tools"], &written["tool_choice"]),
+        (&json!(null), &json!(null))
+    );
+}
+
+#[test]
 fn m3_what_an_anthropic_client_has_cached_stays_cached() {
     let mark = json!({"type": "ephemeral"});
     let plain =
