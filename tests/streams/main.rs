@@ -9,7 +9,7 @@ mod wire;
 use std::{collections::VecDeque, future::poll_fn, time::Duration};
 
 use futures_util::StreamExt;
-use tower::service_fn;
+use tower::{ServiceBuilder, service_fn};
 use tower_breaker::{
     Circuit, CircuitBreakerConfig, CircuitBreakerMetrics, CircuitState,
     fallback::AttemptOutcome::{Answered, Failed, Skipped},
@@ -899,4 +899,34 @@ async fn b6_streams_in_many_threads_are_settled_once_each() {
     assert_eq!((seen.failed_requests, seen.ignored_requests), (EACH, EACH));
     assert_eq!((seen.in_flight, seen.cancelled_requests), (Some(0), EACH));
     assert_eq!(remote.abandoned() as u64, EACH);
+}
+
+#[tokio::test(start_paused = true)]
+async fn m1_a_provider_without_room_is_passed_over() {
+    let (first, second) = (Remote::default().then([NoHead]), Remote::says(WELL));
+    let limited = ServiceBuilder::new()
+        .concurrency_limit(1)
+        .service(first.http());
+    let manager = ModelManager::builder()
+        .provider("first", Lines::default(), limited, defaults())
+        .provider("second", Lines::default(), second.http(), defaults())
+        .model("a", a())
+        .model("b", Model::new("second", "B"))
+        .build()
+        .unwrap();
+    let waiting = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.stream(ask()).await }
+    });
+    tokio::time::sleep(SECOND).await;
+    let got = stream(&manager).await;
+    assert_eq!(got.stream.model(), "b");
+    let attempt = &got.stream.attempts()[0];
+    assert_eq!(attempt.outcome, Skipped);
+    assert_eq!(attempt.reason.as_deref(), Some("busy"));
+    // The limit is one for both kinds of answers.
+    let whole = manager.process_request(ask()).await.unwrap();
+    assert_eq!(whole.model, "b");
+    assert_eq!(first.calls().len(), 1);
+    waiting.abort();
 }

@@ -134,6 +134,9 @@ impl ModelManager {
 
     /// Has the preferred model answer, or the first available one of those that stand in for it.
     ///
+    /// The answer comes as a whole, whatever the request says of [`stream`](ModelRequest::stream); for
+    /// pieces there is [`stream`](Self::stream).
+    ///
     /// # Errors
     ///
     /// The last failure, with every [attempt](ModelError::attempts). A request that is wrong fails
@@ -183,9 +186,7 @@ impl ModelManager {
     /// for it.
     ///
     /// It returns with the first content, so that whatever goes wrong before that goes to the next
-    /// model unseen. What happens afterwards is told by [`MidStream`] and [`ModelStream`]. Which of
-    /// the two is asked decides whether the answer is a stream: what the request says of it is not
-    /// looked at.
+    /// model unseen. What happens afterwards is told by [`MidStream`] and [`ModelStream`].
     ///
     /// ```no_run
     /// # use tower_breaker::models::{ModelError, ModelManager, ModelRequest, StreamEvent};
