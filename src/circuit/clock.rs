@@ -5,6 +5,13 @@
 //! so it follows `tokio::time::pause` and `advance`, and [`ManualClock`] moves only when told to.
 //! The times of day that metrics and events show are counted from one anchor, taken when the
 //! circuit was made, so they never run backwards against each other.
+//!
+//! The default is the one that tests can set, and that is right to the nanosecond anywhere, though
+//! reading it is most of what a call costs: of 77 ns with the default configuration, 50 are its two
+//! reads. With `QuantaClock` the same call takes 33 ns (`benches/README.md`); who makes ten million
+//! calls a second can have that with [`Circuit::with_clock`](super::Circuit::with_clock), and does
+//! without paused time. `CoarseClock` costs about as much as that where the processor has a time
+//! stamp counter, and is for where it hasn't.
 
 use std::{
     fmt,

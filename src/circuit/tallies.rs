@@ -8,9 +8,12 @@ use super::{
 };
 
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Tallies {
     /// Calls that were admitted; kept with [`Record::All`](super::Record::All).
     pub(super) admitted: AtomicU64,
+    /// A moment, `NEVER` at first. Beside `admitted`, which every call writes as well.
+    pub(super) last_success: AtomicU64,
     /// Settled calls that were late, or probes, or that no window of time has counted.
     pub(super) good: AtomicU64,
     pub(super) bad: AtomicU64,
@@ -19,8 +22,6 @@ pub(super) struct Tallies {
     pub(super) cancelled: AtomicU64,
     pub(super) timed_out: AtomicU64,
     pub(super) slow: AtomicU64,
-    /// Moments, `NEVER` at first.
-    pub(super) last_success: AtomicU64,
     pub(super) last_failure: AtomicU64,
 }
 
@@ -29,6 +30,7 @@ impl Tallies {
         let zero = || AtomicU64::new(0);
         Self {
             admitted: zero(),
+            last_success: AtomicU64::new(NEVER),
             good: zero(),
             bad: zero(),
             ignored: zero(),
@@ -36,7 +38,6 @@ impl Tallies {
             cancelled: zero(),
             timed_out: zero(),
             slow: zero(),
-            last_success: AtomicU64::new(NEVER),
             last_failure: AtomicU64::new(NEVER),
         }
     }
