@@ -596,6 +596,18 @@ async fn m5_of_thoughts_nobody_goes_on_and_the_answer_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn m5_an_answer_that_went_on_from_somewhere_goes_on_from_there() {
+    let first = Remote::default().then([Say("start 1 A\ntext _two"), Wait(SECOND), Cut]);
+    let second = Remote::says("start 2 B\ntext _three\nfinish");
+    let a = a().mid_stream(MidStream::Continue);
+    let manager = builder(&first, &second, a).build().unwrap();
+    let answer = manager.stream(ask().continue_from("one")).await.unwrap();
+    assert_eq!(read(answer).await.text(), " two three");
+    assert_eq!(first.calls(), ["A: hello, after `one`"]);
+    assert_eq!(second.calls(), ["B: hello, after `one two`"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn m5_a_stream_that_is_dropped_is_dropped_at_the_provider_and_does_not_count() {
     let first = Remote::default()
         .then([Say("text Hello\n"), Hang])

@@ -267,11 +267,11 @@ impl ModelStream {
             return None;
         }
         let mut request = ModelRequest::clone(request);
-        let text = self.account.text.as_deref().unwrap_or_default();
+        // The caller may have had it go on from somewhere to begin with.
+        let mut begun = request.continue_from.take().unwrap_or_default();
+        begun.push_str(self.account.text.as_deref().unwrap_or_default());
         // Of thoughts, or of nothing, nobody can go on: the answer begins anew.
-        if !text.trim().is_empty() {
-            request.continue_from = Some(text.to_owned());
-        }
+        request.continue_from = Some(begun).filter(|text| !text.trim().is_empty());
         let model = self.model.clone();
         Some(Box::pin(async move {
             let members = &model.members[first..];
