@@ -7,7 +7,10 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
 };
+
+use axum::{Json, Router, routing::post as post_route};
 
 use serde_json::{Value, json};
 use support::{eventually, gateway::Gateway, http, raw::Raw, tool};
@@ -369,4 +372,80 @@ async fn g3_prometheus_accepts_the_metrics_and_the_alerts() {
             assert!(told, "{file}: {name}");
         }
     }
+}
+
+#[tokio::test]
+async fn g_traces_tell_of_each_request_and_each_provider_that_was_asked() {
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let kept = taken.clone();
+    let collector = Router::new().route(
+        "/v1/traces",
+        post_route(async move |Json(body): Json<Value>| {
+            kept.lock().unwrap().push(body);
+            Json(json!({}))
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, collector).await });
+
+    let gateway = start(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)]).await;
+    let claude = gateway.simulated("claude").await;
+    http::request("POST", &format!("{claude}/fault/server-error"), &[], "").await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+    let headers = [("traceparent", parent.as_str())];
+    let url = gateway.at("/v1/process");
+    http::request("POST", &url, &headers, r#"{"prompt":"hi"}"#).await;
+    post(&gateway, "/admin/circuit-breakers/claude/force-open").await;
+    http::request(
+        "POST",
+        &url,
+        &[("traceparent", "rubbish")],
+        r#"{"prompt":"hi"}"#,
+    )
+    .await;
+    // What has not been sent yet is sent before the end.
+    assert!(gateway.terminate().await.status.success());
+
+    let taken = taken.lock().unwrap();
+    let spans: Vec<_> = taken
+        .iter()
+        .flat_map(|body| {
+            body["resourceSpans"][0]["scopeSpans"][0]["spans"]
+                .as_array()
+                .unwrap()
+        })
+        .collect();
+    let names: Vec<_> = spans
+        .iter()
+        .filter_map(|span| span["name"].as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "ask claude",
+            "ask deepseek",
+            "chat claude-3.5-sonnet",
+            "ask deepseek",
+            "chat claude-3.5-sonnet"
+        ]
+    );
+    let root = spans[2];
+    assert_eq!(root["parentSpanId"], "00f067aa0ba902b7");
+    for span in &spans[..3] {
+        assert_eq!(span["traceId"], trace);
+        let time = |name: &str| span[name].as_str().unwrap().parse::<u64>().unwrap();
+        assert!(
+            time("startTimeUnixNano") <= time("endTimeUnixNano"),
+            "{span}"
+        );
+    }
+    assert_eq!(spans[0]["parentSpanId"], root["spanId"]);
+    assert_eq!(spans[0]["status"]["code"], 2);
+    assert_eq!(spans[1]["status"], json!({}));
+    // The second request is a trace of its own, in which a provider was skipped.
+    assert_ne!(spans[4]["traceId"], trace);
+    assert_eq!(spans[4]["parentSpanId"], "");
+    assert_eq!(spans[4]["events"][0]["name"], "skipped");
 }

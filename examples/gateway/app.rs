@@ -27,6 +27,7 @@ use crate::{
     routes::AdminToken,
     simulated::{self, Simulated},
     stack,
+    traces::Traces,
 };
 
 /// How often the configuration file is looked at. It is small, and reading it is cheaper than a
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) feed: Feed,
     pub(crate) history: History,
+    pub(crate) traces: Traces,
     /// Only one reload at a time.
     reloading: Mutex<Tried>,
     reload: RwLock<Reload>,
@@ -95,6 +97,8 @@ impl App {
         settings: Settings,
     ) -> Result<Self, Error> {
         let http = HttpClient::new()?;
+        let endpoint = args.otlp_endpoint.as_ref().map(ToString::to_string);
+        let traces = Traces::new(endpoint.as_deref(), http.clone());
         let feed = Feed::new();
         let running = Running::new(&settings, None, &http, &feed).await?;
         Ok(Self(Arc::new(Shared {
@@ -104,6 +108,7 @@ impl App {
             metrics: Metrics::new(),
             feed,
             history: History::new(),
+            traces,
             reloading: Mutex::new(Tried { text, settings }),
             reload: RwLock::new(Reload {
                 loaded_at: now(),

@@ -24,6 +24,7 @@ use crate::{
     app::App,
     config::Limits,
     routes::{ApiError, Caller},
+    traces::{ORIGIN, Origin},
 };
 
 /// The turns, and those who wait for one.
@@ -96,6 +97,8 @@ impl Drop for Waiter<'_> {
 
 /// The middleware: a turn for each request, or `503` at once.
 pub(crate) async fn turns(State(app): State<App>, request: Request, next: Next) -> Response {
+    let traced = app.traces.are_sent();
+    let origin = traced.then(|| Origin::new(request.headers()));
     let gate = app.running().gate.clone();
     let turn = match gate.enter().await {
         Ok(turn) => turn,
@@ -105,7 +108,10 @@ pub(crate) async fn turns(State(app): State<App>, request: Request, next: Next) 
             return ApiError::gateway_is_full(why).respond(&caller);
         }
     };
-    let response = next.run(request).await;
+    let response = match origin {
+        Some(origin) => ORIGIN.scope(origin, next.run(request)).await,
+        None => next.run(request).await,
+    };
     response.map(|body| {
         let held = body.map_frame(move |frame| {
             let _ = &turn;

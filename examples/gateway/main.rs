@@ -22,6 +22,7 @@ mod routes;
 mod server;
 mod simulated;
 mod stack;
+mod traces;
 
 use std::{
     io::{self, IsTerminal},
@@ -112,6 +113,7 @@ async fn run(args: Args) -> Result<(), Error> {
         () = serving => {}
         why = grace_over => tracing::warn!("stopping with requests still under way: {why}"),
     }
+    app.traces.flush().await;
     // Nobody is left to ask the simulated providers, or to hold on to them.
     beside.shutdown().await;
     let companions = app.running().simulated.clone();

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use axum::http::Uri;
 use clap::Parser;
 
 /// A gateway to language models that survives the failure of any of them.
@@ -31,6 +32,10 @@ pub(crate) struct Args {
     /// Every circuit breaker, as JSON such as {"resetTimeout":"30s"}.
     #[arg(long, env = "GATEWAY_CIRCUIT_BREAKER", value_name = "JSON")]
     pub(super) circuit_breaker: Option<String>,
+
+    /// Where to send traces: the address of a collector that understands OTLP over HTTP.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<Uri>,
 
     /// Where Anthropic's API is. This and the next three are for when no file names providers.
     #[arg(long, env = "ANTHROPIC_BASE_URL", value_name = "URL")]

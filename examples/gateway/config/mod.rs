@@ -125,6 +125,12 @@ pub(crate) fn load(args: &Args, text: Option<&str>) -> Result<Settings, Problem>
         let message = format!("is {value}, but has to be {range}");
         return Err(source.wrong(&["limits", field], message));
     }
+    if let Some(endpoint) = &args.otlp_endpoint
+        && !matches!(endpoint.scheme_str(), Some("http" | "https"))
+    {
+        let message = format!("is {endpoint}, but has to begin with http:// or https://");
+        return Err(Problem::new("--otlp-endpoint", message));
+    }
     let over = circuit::from_json(args.circuit_breaker.as_deref())?;
     let layers = Layers {
         source,

@@ -6,7 +6,7 @@ use tower_breaker::models::{
     ModelAttempt, ModelError, ModelManager, ModelRequest, ModelResponse, ModelStream,
 };
 
-use crate::app::App;
+use crate::{app::App, traces::Origin};
 
 /// A request to a model, until it is counted.
 pub(super) struct Question {
@@ -14,6 +14,8 @@ pub(super) struct Question {
     /// The model that was asked for, if there is one of that name: others' names may be any text at all, and labels
     /// are kept for good.
     model: Option<String>,
+    /// The trace that it belongs to, where traces are sent.
+    origin: Option<Origin>,
 }
 
 impl Question {
@@ -56,6 +58,7 @@ impl Question {
         Self {
             app,
             model: exists.then(|| model.to_owned()),
+            origin: Origin::current(),
         }
     }
 
@@ -68,6 +71,8 @@ impl Question {
     pub(super) fn count(&self, answered_by: &str, attempts: &[ModelAttempt]) {
         if let Some(model) = &self.model {
             self.app.metrics.request(model, answered_by, attempts);
+            let traces = &self.app.traces;
+            traces.record(self.origin.as_ref(), model, answered_by, attempts);
         }
     }
 }
