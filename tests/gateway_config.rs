@@ -218,6 +218,13 @@ fn g6_what_is_wrong_in_the_file_is_told_with_its_line_field_and_range() {
             "providers.a.base_url: `base_url` must begin with",
         ),
         (
+            "[providers.a]\nkind = \"openai\"\nsimulated = true\n\
+             forward_headers = [\"Authorization\"]\n"
+                .to_owned(),
+            4,
+            "providers.a.forward_headers: `authorization` is never passed on",
+        ),
+        (
             "[admin]\ntoken_env = \"NOT_THERE\"\n".to_owned(),
             2,
             "admin.token_env: the variable NOT_THERE is not set",

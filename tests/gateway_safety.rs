@@ -279,6 +279,55 @@ async fn g5_no_header_of_a_clients_reaches_a_provider() {
 }
 
 #[tokio::test]
+async fn g5_a_header_that_is_listed_reaches_that_provider_alone() {
+    let ((a, heads_a), (b, heads_b)) = (listener().await, listener().await);
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let file = file.join(format!("forward-{}.toml", std::process::id()));
+    let text = format!(
+        "default_model = \"a\"\n\
+         [providers.a]\nkind = \"anthropic\"\nbase_url = \"{a}\"\n\
+         forward_headers = [\"anthropic-beta\", \"User-Agent\"]\n\
+         [providers.b]\nkind = \"openai\"\nbase_url = \"{b}\"\n\
+         [models.a]\nprovider = \"a\"\nfallbacks = [\"b\"]\n[models.b]\nprovider = \"b\"\n"
+    );
+    fs::write(&file, text).unwrap();
+    let args = [
+        "--config",
+        file.to_str().unwrap(),
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let gateway = Gateway::start(&args, &[]).await;
+    let client = [
+        ("anthropic-beta", "client-beta"),
+        ("x-client", "client-header"),
+        ("user-agent", "client-agent"),
+    ];
+    let body = r#"{"model":"a","max_tokens":9,"messages":[{"role":"user","content":"a"}]}"#;
+    http::request("POST", &gateway.at("/v1/messages"), &client, body).await;
+    http::request(
+        "POST",
+        &gateway.at("/v1/process"),
+        &client,
+        r#"{"prompt":"a"}"#,
+    )
+    .await;
+    let (heads_a, heads_b) = (heads_a.lock().unwrap(), heads_b.lock().unwrap());
+    assert_eq!((heads_a.len(), heads_b.len()), (2, 2));
+    for head in heads_a.iter() {
+        assert!(head.contains("client-beta"), "{head}");
+        // What the codec says itself stands.
+        assert!(
+            !head.contains("client-agent") && !head.contains("client-header"),
+            "{head}"
+        );
+    }
+    for head in heads_b.iter() {
+        assert!(!head.contains("client"), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn g5_nobody_is_told_a_key() {
     let (url, _) = listener().await;
     let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use axum::http::{HeaderMap, HeaderName};
 use tokio::sync::{Mutex, watch};
 use tower_breaker::{
     Circuit, CircuitBreakerConfig,
@@ -59,6 +60,8 @@ pub(crate) struct Running {
     pub(crate) admin_token: Option<AdminToken>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) simulated: BTreeMap<String, Arc<Companion>>,
+    /// The headers of clients that some provider is to be told.
+    forward: Vec<HeaderName>,
     circuits: BTreeMap<String, Placed>,
 }
 
@@ -226,6 +229,15 @@ impl std::ops::Deref for App {
 }
 
 impl Running {
+    /// Those of a client's headers that some provider is to be told.
+    pub(crate) fn passed_on(&self, headers: &HeaderMap) -> HeaderMap {
+        let named = self.forward.iter().filter_map(|name| {
+            let value = headers.get(name)?;
+            Some((name.clone(), value.clone()))
+        });
+        named.collect()
+    }
+
     /// What follows from these settings. What `before` has in common with it is taken over.
     async fn new(
         settings: &Settings,
@@ -287,6 +299,9 @@ impl Running {
         for (circuit, config) in changed {
             circuit.reconfigure(config);
         }
+        let providers = settings.providers.values();
+        let forward = providers.flat_map(|provider| provider.forward_headers.clone());
+        let forward = forward.collect();
         let gate = match before {
             Some(before) if before.limits == settings.limits => before.gate.clone(),
             _ => Arc::new(Gate::new(&settings.limits)),
@@ -297,6 +312,7 @@ impl Running {
             admin_token: settings.admin_token.clone(),
             gate,
             simulated,
+            forward,
             circuits,
         })
     }

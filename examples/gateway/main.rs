@@ -16,6 +16,7 @@ mod app;
 mod config;
 mod dashboard;
 mod events;
+mod forward;
 mod gate;
 mod metrics;
 mod routes;

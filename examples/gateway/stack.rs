@@ -12,14 +12,17 @@ use crate::{
     Error,
     app::{App, Companion},
     config::{LastResort, Settings},
-    dashboard, gate, routes,
+    dashboard,
+    forward::Forwarding,
+    gate, routes,
 };
 
 /// The models. A request goes through its model's chain; each link of it is, from the outside in:
 ///
 /// 1. the provider's circuit, with its deadline, which so covers the whole answer;
 /// 2. the provider's codec, which turns the request into HTTP and the answer back, so that the
-///    circuit judges what the answer means and not just its status;
+///    circuit judges what the answer means and not just its status; around it `Forwarding`, for
+///    the few headers of a client's that a provider may see;
 /// 3. one HTTP client for all, because its connections are pooled by host.
 ///
 /// `before` is the manager whose place this one takes. `circuit` makes a circuit, or has it from
@@ -36,7 +39,10 @@ pub(crate) fn models(
         .cache(settings.cache);
     for (name, provider) in &settings.providers {
         let url = simulated.get(name).map(|companion| companion.server.url());
-        let codec = provider.codec(url.or(provider.base_url.as_deref()))?;
+        let codec = Forwarding {
+            codec: provider.codec(url.or(provider.base_url.as_deref()))?,
+            headers: provider.forward_headers.clone(),
+        };
         let dependency = format!("{:?} {url:?} {:?}", provider.kind, provider.base_url);
         let circuit = circuit(name, &provider.circuit, dependency);
         manager = manager

@@ -97,6 +97,9 @@ pub struct ModelRequest {
     ///
     /// Only text goes on: an answer that was calling a tool, or whose text is blank, can't.
     pub continue_from: Option<String>,
+    /// Headers of the caller's, for a [`Provider`](super::Provider) of one's own that passes them on.
+    /// The codecs send none of them.
+    pub headers: http::HeaderMap,
 }
 
 impl ModelRequest {
@@ -131,6 +134,7 @@ impl ModelRequest {
             cache_system: false,
             cache: false,
             continue_from: None,
+            headers: http::HeaderMap::new(),
         }
     }
 

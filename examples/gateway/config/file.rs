@@ -42,6 +42,8 @@ pub(super) struct ProviderTable {
     #[serde(default)]
     pub(super) simulated: bool,
     #[serde(default)]
+    pub(super) forward_headers: Vec<String>,
+    #[serde(default)]
     pub(super) deadlines: DeadlineTable,
     #[serde(default)]
     pub(super) circuit_breaker: Fields,

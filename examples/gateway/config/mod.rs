@@ -21,6 +21,7 @@ use std::{
     sync::Arc,
 };
 
+use axum::http::{HeaderName, header};
 use tower_breaker::{
     CircuitBreakerConfig,
     models::{self, Anthropic, ApiKey, Deadlines, DeepSeek, MidStream, OpenAi, SetupError},
@@ -66,6 +67,8 @@ pub(crate) struct Provider {
     pub(crate) key: ApiKey,
     /// Whether one that lives in this process is to stand in for it.
     pub(crate) simulated: bool,
+    /// The headers of clients that it is told.
+    pub(crate) forward_headers: Vec<HeaderName>,
     pub(crate) circuit: CircuitBreakerConfig,
     pub(crate) deadlines: Deadlines,
 }
@@ -171,6 +174,7 @@ fn providers(
             base_url: table.base_url.clone(),
             key: secret::api_key(name, table, source)?,
             simulated: table.simulated,
+            forward_headers: forward_headers(name, &table.forward_headers, source)?,
             circuit: layers.circuit(&[(&["providers", name][..], &table.circuit_breaker)])?,
             deadlines: table.deadlines.over(deadlines),
         };
@@ -184,6 +188,37 @@ fn providers(
         Ok((name.clone(), provider))
     };
     tables.iter().map(provider).collect()
+}
+
+/// Headers that say who a client is are for the gateway, and others are those of the connection or
+/// of the new body.
+const NEVER_FORWARDED: [HeaderName; 9] = [
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::HOST,
+    header::PROXY_AUTHORIZATION,
+    header::TRANSFER_ENCODING,
+    HeaderName::from_static("x-api-key"),
+];
+
+fn forward_headers(
+    provider: &str,
+    names: &[String],
+    source: Source<'_>,
+) -> Result<Vec<HeaderName>, Problem> {
+    let wrong =
+        |message: String| source.wrong(&["providers", provider, "forward_headers"], message);
+    let name = |name: &String| match name.parse() {
+        Ok(name) if NEVER_FORWARDED.contains(&name) => {
+            Err(wrong(format!("`{name}` is never passed on")))
+        }
+        Ok(name) => Ok(name),
+        Err(_) => Err(wrong(format!("`{name}` is not the name of a header"))),
+    };
+    names.iter().map(name).collect()
 }
 
 fn models(

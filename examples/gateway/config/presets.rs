@@ -64,6 +64,7 @@ pub(super) fn presets(
             base_url: base_url.cloned(),
             key,
             simulated,
+            forward_headers: Vec::new(),
             circuit: layers.circuit(&[])?,
             deadlines,
         };

@@ -32,13 +32,15 @@ pub(super) async fn answer(State(app): State<App>, request: Request) -> Response
 }
 
 async fn try_to_answer(app: App, caller: &Caller, request: Request) -> Result<Response, ApiError> {
-    let body = read::bytes(&app, request.into_body()).await?;
+    let (head, body) = request.into_parts();
+    let body = read::bytes(&app, body).await?;
     let ClientRequest {
-        request,
+        mut request,
         include_usage,
         ..
     } = caller.format.decode_request(&body)?;
     drop(body);
+    request.headers = app.running().passed_on(&head.headers);
     let context = ReplyContext {
         request_id: caller.request_id(),
         created: now(),

@@ -40,7 +40,9 @@ pub(super) async fn process(State(app): State<App>, request: Request) -> Respons
 }
 
 async fn try_to_process(app: App, request: Request) -> Result<Response, ApiError> {
-    let request: ModelRequest = read::json(&app, request.into_body()).await?;
+    let (head, body) = request.into_parts();
+    let mut request: ModelRequest = read::json(&app, body).await?;
+    request.headers = app.running().passed_on(&head.headers);
     if request.stream {
         let (question, answer) = Question::stream(app, request).await?;
         let writer = Own {
