@@ -1,7 +1,8 @@
 //! What a client gets, and what the failing provider is sent, for each way to fail: over real HTTP, from a client through
 //! the gateway to simulated providers.
 //!
-//! Claude fails and DeepSeek is well. "Before" are the requests until Claude's circuit opens, "after" those that follow.
+//! One of the two fails and the other is well, either way round, because each has a wire format of its own. "Before"
+//! are the requests until the circuit of the one that fails opens, "after" those that follow.
 
 mod support;
 
@@ -18,19 +19,19 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Deadlines that tests can wait for, and a circuit that a test resets by itself. `unbroken` is the same model as
-/// `brittle`, but its streams are continued.
+/// Deadlines that tests can wait for, and circuits that a test resets by itself. Each provider has a model whose streams
+/// break, and one whose streams are continued; both fall back on the other provider's.
 const CONFIG: &str = r#"
-    default_model = "brittle"
+    default_model = "claude-breaks"
 
     [circuit_breaker]
     failure_threshold = 3
-    timeout = "500ms"
+    timeout = "600ms"
     reset_timeout = "10m"
 
     [deadlines]
-    first_token = "500ms"
-    idle = "500ms"
+    first_token = "600ms"
+    idle = "600ms"
 
     [providers.claude]
     kind = "anthropic"
@@ -40,17 +41,23 @@ const CONFIG: &str = r#"
     kind = "deepseek"
     simulated = true
 
-    [models.brittle]
+    [models.claude-breaks]
     provider = "claude"
-    fallbacks = ["standby"]
+    fallbacks = ["deepseek-breaks"]
 
-    [models.unbroken]
+    [models.claude-goes-on]
     provider = "claude"
-    fallbacks = ["standby"]
+    fallbacks = ["deepseek-breaks"]
     mid_stream = "continue"
 
-    [models.standby]
+    [models.deepseek-breaks]
     provider = "deepseek"
+    fallbacks = ["claude-breaks"]
+
+    [models.deepseek-goes-on]
+    provider = "deepseek"
+    fallbacks = ["claude-breaks"]
+    mid_stream = "continue"
 
     [models.last]
     provider = "claude"
@@ -60,7 +67,7 @@ const CONFIG: &str = r#"
 /// How many requests are sent once the circuit should be open.
 const AFTER: u64 = 3;
 
-/// The fault, how many requests Claude is sent before its circuit opens, and how many of them it sees: one that refuses
+/// The fault, how many requests fail before the circuit opens, and how many of them the provider sees: one that refuses
 /// connections sees none.
 const FALLS_BACK: [(&str, u64, u64); 15] = [
     ("refused", 3, 0),
@@ -106,32 +113,89 @@ struct Answer {
 
 struct Setup {
     gateway: Gateway,
-    claude: String,
-    deepseek: String,
+    /// The switches of the provider that fails, and of the other one.
+    failing: Provider,
+    well: Provider,
+}
+
+struct Provider {
+    name: &'static str,
+    url: String,
+}
+
+impl Provider {
+    async fn break_with(&self, fault: &str) {
+        post(&format!("{}/fault/{fault}", self.url)).await;
+    }
+
+    async fn stats(&self) -> Value {
+        http::get(&format!("{}/stats", self.url)).await.json()
+    }
+
+    /// How many requests have reached it, by its own count.
+    async fn requests(&self) -> u64 {
+        self.stats().await["requests"].as_u64().unwrap()
+    }
+
+    /// Its whole answer.
+    fn whole(&self) -> Answer {
+        Answer {
+            status: 200,
+            text: format!("Hello! This is {}, simulated. You said: Why?", self.name),
+            complete: true,
+            error: Value::Null,
+        }
+    }
+
+    /// Its model whose streams break.
+    fn breaks(&self) -> String {
+        format!("{}-breaks", self.name)
+    }
+
+    /// Its model whose streams are continued.
+    fn goes_on(&self) -> String {
+        format!("{}-goes-on", self.name)
+    }
 }
 
 impl Setup {
-    /// `name` keeps the files of tests that run at the same time apart.
-    async fn start(name: &str) -> Self {
-        let config = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{name}.toml"));
+    /// `test` keeps the files of tests that run at the same time apart.
+    async fn start(test: &str, failing: &'static str) -> Self {
+        let name = format!("faults-{test}-{failing}.toml");
+        let config = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::write(&config, CONFIG).unwrap();
         let listen = [("GATEWAY_LISTEN", "127.0.0.1:0")];
         let gateway = Gateway::start(&["--config", config.to_str().unwrap()], &listen).await;
-        let it = Self {
-            claude: gateway.simulated("claude").await,
-            deepseek: gateway.simulated("deepseek").await,
-            gateway,
+        let provider = async |name| Provider {
+            name,
+            url: gateway.simulated(name).await,
         };
-        for provider in [&it.claude, &it.deepseek] {
-            post(&format!("{provider}/pace?gap_ms=0")).await;
+        let well = if failing == "claude" {
+            "deepseek"
+        } else {
+            "claude"
+        };
+        let (failing, well) = (provider(failing).await, provider(well).await);
+        for provider in [&failing, &well] {
+            post(&format!("{}/pace?gap_ms=0", provider.url)).await;
         }
-        it
+        Self {
+            gateway,
+            failing,
+            well,
+        }
     }
 
-    /// Claude is broken in this way, and every circuit is closed.
+    /// One provider is broken in this way, and every circuit is closed.
     async fn with(&self, fault: &str) {
-        post(&format!("{}/fault/{fault}", self.claude)).await;
+        self.failing.break_with(fault).await;
         post(&self.gateway.at("/admin/circuit-breakers/reset")).await;
+    }
+
+    /// As [`with`](Self::with), and there is time to see the first words before the rest fails.
+    async fn with_time(&self, fault: &str) {
+        post(&format!("{}/pace?gap_ms=20", self.failing.url)).await;
+        self.with(fault).await;
     }
 
     async fn ask(&self, form: Form, model: &str, stream: bool) -> (Answer, Response) {
@@ -147,9 +211,13 @@ impl Setup {
         (form.read(&response), response)
     }
 
-    async fn circuit(&self) -> Value {
+    async fn health(&self) -> Value {
         let health = http::get(&self.gateway.at("/health")).await.json();
-        health["claude"]["circuitBreaker"].clone()
+        health[self.failing.name].clone()
+    }
+
+    async fn circuit(&self) -> Value {
+        self.health().await["circuitBreaker"].clone()
     }
 
     async fn failures(&self) -> u64 {
@@ -162,12 +230,6 @@ impl Setup {
 async fn post(url: &str) {
     let response = http::request("POST", url, &[], "").await;
     assert_eq!(response.status, 200, "{}", response.text());
-}
-
-/// How many requests have reached a provider, by its own count.
-async fn requests(provider: &str) -> u64 {
-    let stats = http::get(&format!("{provider}/stats")).await.json();
-    stats["requests"].as_u64().unwrap()
 }
 
 impl Form {
@@ -234,176 +296,203 @@ impl Form {
     }
 }
 
-/// The whole answer of this provider.
-fn whole(provider: &str) -> Answer {
-    Answer {
-        status: 200,
-        text: format!("Hello! This is {provider}, simulated. You said: Why?"),
-        complete: true,
-        error: Value::Null,
-    }
-}
-
 /// Sends requests while the circuit is closed, and after it has opened: a client never gets less than the whole answer.
-async fn falls_back(it: &Setup, stream: bool) {
+async fn falls_back(failing: &'static str, stream: bool) {
+    let it = Setup::start(if stream { "streams" } else { "whole" }, failing).await;
+    let (model, other) = (it.failing.breaks(), it.well.breaks());
     for (row, (fault, before, seen)) in FALLS_BACK.into_iter().enumerate() {
         it.with(fault).await;
-        let (requests_before, failures_before) = (requests(&it.claude).await, it.failures().await);
+        let (requests, failures) = (it.failing.requests().await, it.failures().await);
         for index in 0..before + AFTER {
             let form = FORMS[(row + usize::try_from(index).unwrap()) % FORMS.len()];
-            let (answer, response) = it.ask(form, "brittle", stream).await;
-            let what = format!("{fault}, {form:?}, stream: {stream}, request {index}");
-            assert_eq!(answer, whole("deepseek"), "{what}: {}", response.text());
-            assert_eq!(response.header("x-gateway-provider"), "deepseek", "{what}");
-            assert_eq!(response.header("x-gateway-model"), "standby", "{what}");
-            let attempts: Value =
-                serde_json::from_str(response.header("x-gateway-attempts")).unwrap();
+            let (answer, response) = it.ask(form, &model, stream).await;
+            let what = format!("{fault} of {failing}, {form:?}, stream: {stream}, request {index}");
+            assert_eq!(answer, it.well.whole(), "{what}: {}", response.text());
+            assert_eq!(
+                response.header("x-gateway-provider"),
+                it.well.name,
+                "{what}"
+            );
+            assert_eq!(response.header("x-gateway-model"), other, "{what}");
+            let attempts = response.header("x-gateway-attempts");
+            let attempts: Value = serde_json::from_str(attempts).unwrap();
             let outcome = if index < before { "failed" } else { "skipped" };
             assert_eq!(attempts[0]["outcome"], outcome, "{what}: {attempts}");
-            assert_eq!(attempts[0]["model"], "brittle", "{what}: {attempts}");
+            assert_eq!(attempts[0]["model"], model, "{what}: {attempts}");
             assert!(attempts[0]["reason"].is_string(), "{what}: {attempts}");
             assert_eq!(attempts[1]["outcome"], "answered", "{what}: {attempts}");
             let open = it.circuit().await["state"] == "OPEN";
             assert_eq!(open, index + 1 >= before, "{what}");
         }
         assert_eq!(
-            requests(&it.claude).await - requests_before,
+            it.failing.requests().await - requests,
             seen,
-            "{fault}"
+            "{fault} of {failing}"
         );
-        assert_eq!(it.failures().await - failures_before, before, "{fault}");
+        assert_eq!(
+            it.failures().await - failures,
+            before,
+            "{fault} of {failing}"
+        );
     }
 }
 
 #[tokio::test]
-async fn m4_a_whole_answer_comes_from_the_other_provider_whatever_the_fault() {
-    falls_back(&Setup::start("whole").await, false).await;
+async fn m4_a_whole_answer_comes_from_the_other_provider_whatever_the_fault_of_claude() {
+    falls_back("claude", false).await;
 }
 
 #[tokio::test]
-async fn m5_a_stream_that_fails_before_its_first_content_is_answered_by_the_other_unseen() {
-    falls_back(&Setup::start("streams").await, true).await;
+async fn m4_a_whole_answer_comes_from_the_other_provider_whatever_the_fault_of_deepseek() {
+    falls_back("deepseek", false).await;
+}
+
+#[tokio::test]
+async fn m5_a_stream_that_fails_before_its_first_content_falls_back_unseen_from_claude() {
+    falls_back("claude", true).await;
+}
+
+#[tokio::test]
+async fn m5_a_stream_that_fails_before_its_first_content_falls_back_unseen_from_deepseek() {
+    falls_back("deepseek", true).await;
 }
 
 #[tokio::test]
 async fn m4_a_bad_key_falls_back_each_time_and_a_bad_request_never() {
-    let it = Setup::start("keys").await;
-    for (fault, status) in [("bad-key", 401), ("no-balance", 402)] {
-        it.with(fault).await;
-        let before = requests(&it.claude).await;
-        for stream in [false, true, false, true, false, true] {
-            let (answer, _) = it.ask(Form::Chat, "brittle", stream).await;
-            assert_eq!(answer, whole("deepseek"), "{fault}");
+    for failing in ["claude", "deepseek"] {
+        let it = Setup::start("keys", failing).await;
+        let model = it.failing.breaks();
+        for (fault, status) in [("bad-key", 401), ("no-balance", 402)] {
+            it.with(fault).await;
+            let before = it.failing.requests().await;
+            for stream in [false, true, false, true, false, true] {
+                let (answer, _) = it.ask(Form::Chat, &model, stream).await;
+                assert_eq!(answer, it.well.whole(), "{fault} of {failing}");
+            }
+            let seen = it.failing.requests().await - before;
+            assert_eq!(seen, 6, "{fault} of {failing}: the circuit stays closed");
+            let health = it.health().await;
+            assert_eq!(health["circuitBreaker"]["state"], "CLOSED");
+            assert_eq!(health["credentials"]["status"], status);
         }
-        assert_eq!(
-            requests(&it.claude).await - before,
-            6,
-            "{fault}: the circuit stays closed"
-        );
+        it.with("bad-request").await;
+        let (failing, well) = (it.failing.requests().await, it.well.requests().await);
+        for (form, stream) in FORMS
+            .into_iter()
+            .flat_map(|form| [(form, false), (form, true)])
+        {
+            let (answer, _) = it.ask(form, &model, stream).await;
+            assert_eq!((answer.status, answer.complete), (400, false), "{form:?}");
+            assert_eq!(answer.error["type"], "invalid_request_error", "{form:?}");
+        }
+        assert_eq!(it.failing.requests().await - failing, 6);
+        assert_eq!(it.well.requests().await, well, "it is the caller's own");
         assert_eq!(it.circuit().await["state"], "CLOSED");
-        let health = http::get(&it.gateway.at("/health")).await.json();
-        assert_eq!(health["claude"]["credentials"]["status"], status);
     }
-    it.with("bad-request").await;
-    let (claude, deepseek) = (requests(&it.claude).await, requests(&it.deepseek).await);
-    for (form, stream) in FORMS
-        .into_iter()
-        .flat_map(|form| [(form, false), (form, true)])
-    {
-        let (answer, _) = it.ask(form, "brittle", stream).await;
-        assert_eq!((answer.status, answer.complete), (400, false), "{form:?}");
-        assert_eq!(answer.error["type"], "invalid_request_error", "{form:?}");
-    }
-    assert_eq!(requests(&it.claude).await - claude, 6);
-    assert_eq!(
-        requests(&it.deepseek).await,
-        deepseek,
-        "it is the caller's own"
-    );
-    assert_eq!(it.circuit().await["state"], "CLOSED");
 }
 
 #[tokio::test]
 async fn m5_a_stream_that_breaks_ends_with_an_error_and_without_its_end() {
-    let it = Setup::start("breaks").await;
-    for fault in MID_STREAM {
-        it.with(fault).await;
-        let before = requests(&it.claude).await;
-        for (index, form) in FORMS.into_iter().enumerate() {
-            let (answer, response) = it.ask(form, "brittle", true).await;
-            let what = format!("{fault}, {form:?}: {}", response.text());
-            assert_eq!((answer.status, answer.complete), (200, false), "{what}");
-            assert!(answer.error["message"].is_string(), "{what}");
-            let said = whole("claude").text;
-            assert!(
-                !answer.text.is_empty() && said.starts_with(&answer.text),
-                "{what}"
+    for failing in ["claude", "deepseek"] {
+        let it = Setup::start("breaks", failing).await;
+        let model = it.failing.breaks();
+        for fault in MID_STREAM {
+            it.with_time(fault).await;
+            let before = it.failing.requests().await;
+            for (index, form) in FORMS.into_iter().enumerate() {
+                let (answer, response) = it.ask(form, &model, true).await;
+                let what = format!("{fault} of {failing}, {form:?}: {}", response.text());
+                assert_eq!((answer.status, answer.complete), (200, false), "{what}");
+                assert!(answer.error["message"].is_string(), "{what}");
+                assert_eq!(answer.text, "Hello! This is", "{what}");
+                assert_eq!(response.header("x-gateway-provider"), failing, "{what}");
+                assert_eq!(it.circuit().await["state"] == "OPEN", index == 2, "{what}");
+            }
+            // Nobody else has to see it.
+            for form in FORMS {
+                let (answer, _) = it.ask(form, &model, true).await;
+                assert_eq!(answer, it.well.whole(), "{fault} of {failing}, {form:?}");
+            }
+            assert_eq!(
+                it.failing.requests().await - before,
+                3,
+                "{fault} of {failing}"
             );
-            assert_eq!(response.header("x-gateway-provider"), "claude", "{what}");
-            let open = it.circuit().await["state"] == "OPEN";
-            assert_eq!(open, index == 2, "{what}");
         }
-        // Nobody else has to see it.
-        for form in FORMS {
-            let (answer, _) = it.ask(form, "brittle", true).await;
-            assert_eq!(answer, whole("deepseek"), "{fault}, {form:?}");
-        }
-        assert_eq!(requests(&it.claude).await - before, 3, "{fault}");
     }
 }
 
 #[tokio::test]
 async fn m5_a_stream_that_breaks_is_continued_where_that_is_wanted() {
-    let it = Setup::start("continued").await;
-    for fault in MID_STREAM {
-        it.with(fault).await;
-        let before = requests(&it.claude).await;
-        for (index, form) in FORMS.into_iter().enumerate() {
-            let (answer, response) = it.ask(form, "unbroken", true).await;
-            let what = format!("{fault}, {form:?}: {}", response.text());
-            // Three words are Claude's and the rest is DeepSeek's.
-            assert_eq!(answer, whole("deepseek"), "{what}");
-            let text = response.text();
-            let once = |word: &str| assert_eq!(text.matches(word).count(), 1, "{word} in {what}");
-            match form {
-                Form::Chat => {
-                    once("\"finish_reason\":\"stop\"");
-                    let ids = text.lines().filter_map(|line| {
-                        let data: Value =
-                            serde_json::from_str(line.strip_prefix("data: ")?).ok()?;
-                        Some(data["id"].clone())
-                    });
-                    let mut ids: Vec<_> = ids.collect();
-                    ids.dedup();
-                    assert_eq!(ids.len(), 1, "{what}");
-                    once(": x-gateway-attempts: ");
+    for failing in ["claude", "deepseek"] {
+        let it = Setup::start("continued", failing).await;
+        let model = it.failing.goes_on();
+        for fault in MID_STREAM {
+            it.with_time(fault).await;
+            let before = it.failing.requests().await;
+            for (index, form) in FORMS.into_iter().enumerate() {
+                let (answer, response) = it.ask(form, &model, true).await;
+                let text = response.text();
+                let what = format!("{fault} of {failing}, {form:?}: {text}");
+                // Three words come from the one and the rest from the other.
+                assert_eq!(answer, it.well.whole(), "{what}");
+                let once =
+                    |word: &str| assert_eq!(text.matches(word).count(), 1, "{word} in {what}");
+                match form {
+                    Form::Chat => {
+                        once("\"finish_reason\":\"stop\"");
+                        once(": x-gateway-attempts: ");
+                        let mut ids: Vec<_> = text
+                            .lines()
+                            .filter_map(|line| line.split_once("\"id\":\"")?.1.split('"').next())
+                            .collect();
+                        ids.dedup();
+                        assert_eq!(ids.len(), 1, "{what}");
+                    }
+                    Form::Messages => {
+                        once("event: message_start");
+                        once("event: message_delta");
+                    }
+                    Form::Process => {
+                        once("\"joins\":[{");
+                        once("event: finish");
+                    }
                 }
-                Form::Messages => {
-                    once("event: message_start");
-                    once("event: message_delta");
-                }
-                Form::Process => {
-                    once("\"joins\":[{");
-                    once("event: finish");
-                }
+                assert_eq!(it.circuit().await["state"] == "OPEN", index == 2, "{what}");
             }
-            assert_eq!(it.circuit().await["state"] == "OPEN", index == 2, "{what}");
+            assert_eq!(
+                it.failing.requests().await - before,
+                3,
+                "{fault} of {failing}"
+            );
         }
-        assert_eq!(requests(&it.claude).await - before, 3, "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn m5_a_slow_answer_is_a_whole_one() {
+    for failing in ["claude", "deepseek"] {
+        let it = Setup::start("slow", failing).await;
+        // Longer than the time to the first word, and than a silence; each pause for itself is not.
+        it.with("trickle?gap_ms=150").await;
+        let (answer, _) = it.ask(Form::Chat, &it.failing.breaks(), true).await;
+        assert_eq!(answer, it.failing.whole());
+        assert_eq!(it.failures().await, 0);
     }
 }
 
 #[tokio::test]
 async fn m5_a_client_that_goes_away_is_no_failure_and_takes_the_providers_request_with_it() {
-    let it = Setup::start("gone").await;
-    post(&format!("{}/pace?gap_ms=10000", it.claude)).await;
-    let body = r#"{"model":"brittle","messages":[{"role":"user","content":"Why?"}],"stream":true}"#;
+    let it = Setup::start("gone", "claude").await;
+    post(&format!("{}/pace?gap_ms=10000", it.failing.url)).await;
+    let body =
+        r#"{"model":"claude-breaks","messages":[{"role":"user","content":"Why?"}],"stream":true}"#;
     for begun in [false, true] {
         if begun {
-            post(&format!("{}/pace?gap_ms=0", it.claude)).await;
-            post(&format!("{}/fault/stall", it.claude)).await;
+            post(&format!("{}/pace?gap_ms=0", it.failing.url)).await;
+            post(&format!("{}/fault/stall", it.failing.url)).await;
         }
-        let before = requests(&it.claude).await;
+        let before = it.failing.requests().await;
         let address = it.gateway.url().strip_prefix("http://").unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();
         let head = format!(
@@ -415,7 +504,7 @@ async fn m5_a_client_that_goes_away_is_no_failure_and_takes_the_providers_reques
             .await
             .unwrap();
         eventually("the request to arrive", async || {
-            (requests(&it.claude).await > before).then_some(())
+            (it.failing.requests().await > before).then_some(())
         })
         .await;
         if begun {
@@ -423,7 +512,7 @@ async fn m5_a_client_that_goes_away_is_no_failure_and_takes_the_providers_reques
         }
         drop(client);
         eventually("the provider to see that its client is gone", async || {
-            let stats = http::get(&format!("{}/stats", it.claude)).await.json();
+            let stats = it.failing.stats().await;
             (stats["abandoned"] == 1 + u64::from(begun)).then_some(())
         })
         .await;
@@ -431,18 +520,14 @@ async fn m5_a_client_that_goes_away_is_no_failure_and_takes_the_providers_reques
     let metrics = &it.circuit().await["metrics"];
     assert_eq!(metrics["failedRequests"], 0, "{metrics}");
     assert_eq!(metrics["cancelledRequests"], 2, "{metrics}");
-    assert_eq!(
-        requests(&it.deepseek).await,
-        0,
-        "nobody is left to be answered"
-    );
+    assert_eq!(it.well.requests().await, 0, "nobody is left to be answered");
 }
 
 #[tokio::test]
 async fn f6_a_degraded_answer_is_marked_as_such_in_every_form() {
-    let it = Setup::start("degraded").await;
+    let it = Setup::start("degraded", "claude").await;
     let (fresh, _) = it.ask(Form::Chat, "last", false).await;
-    assert_eq!(fresh, whole("claude"));
+    assert_eq!(fresh, it.failing.whole());
     it.with("server-error").await;
     for (form, stream) in FORMS
         .into_iter()
@@ -453,9 +538,9 @@ async fn f6_a_degraded_answer_is_marked_as_such_in_every_form() {
         let expected = match form {
             Form::Messages => Answer {
                 text: "Come back later.".to_owned(),
-                ..whole("claude")
+                ..it.failing.whole()
             },
-            _ => whole("claude"),
+            _ => it.failing.whole(),
         };
         assert_eq!(answer, expected, "{form:?}: {}", response.text());
         assert_eq!(response.header("x-gateway-degraded"), "true");
@@ -467,7 +552,7 @@ async fn f6_a_degraded_answer_is_marked_as_such_in_every_form() {
 
 #[tokio::test]
 async fn g2_with_every_circuit_open_each_form_is_told_so_at_once() {
-    let it = Setup::start("open").await;
+    let it = Setup::start("open", "claude").await;
     for name in ["claude", "deepseek"] {
         post(
             &it.gateway
@@ -479,7 +564,7 @@ async fn g2_with_every_circuit_open_each_form_is_told_so_at_once() {
         .into_iter()
         .flat_map(|form| [(form, false), (form, true)])
     {
-        let (answer, response) = it.ask(form, "brittle", stream).await;
+        let (answer, response) = it.ask(form, "claude-breaks", stream).await;
         assert_eq!(answer.status, 503, "{form:?}");
         assert_eq!(answer.error["code"], "all_circuits_open", "{form:?}");
         assert_eq!(response.header("x-should-retry"), "false", "{form:?}");
@@ -489,5 +574,5 @@ async fn g2_with_every_circuit_open_each_form_is_told_so_at_once() {
             "{form:?}"
         );
     }
-    assert_eq!(requests(&it.claude).await + requests(&it.deepseek).await, 0);
+    assert_eq!(it.failing.requests().await + it.well.requests().await, 0);
 }

@@ -21,12 +21,12 @@ use tokio::process::Command;
 /// Deadlines that a test can wait for, and circuits that stay as they are until a script resets them.
 const CONFIG: &str = r#"
     [circuit_breaker]
-    timeout = "700ms"
+    timeout = "1s"
     reset_timeout = "10m"
 
     [deadlines]
-    first_token = "700ms"
-    idle = "700ms"
+    first_token = "1s"
+    idle = "1s"
 "#;
 
 /// What a script may take, with all its faults and retries.

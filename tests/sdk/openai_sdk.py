@@ -189,6 +189,8 @@ def test_m4_when_all_fail_the_error_is_the_one_that_the_provider_itself_raises()
 def test_m5_a_stream_that_breaks_raises_and_is_never_passed_off_as_complete():
     for fault in MID_STREAM:
         reset()
+        # So that the first words are seen before the rest fails.
+        claude.pace(gap_ms=20)
         break_both(fault)
         said = []
 
