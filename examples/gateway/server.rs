@@ -54,6 +54,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, app: App) {
                 continue;
             }
         };
+        while connections.try_join_next().is_some() {}
         let limits = app.running().limits.clone();
         if connections.len() >= limits.connections {
             app.metrics.refused("connections");

@@ -1,4 +1,16 @@
-//! The one place where things are put in order.
+//! The one place where things are put in order. From the outside in, and why there:
+//!
+//! | layer | where | why there |
+//! |---|---|---|
+//! | connections, and the time and size of a request's head | `server` | they cost something before there is a request |
+//! | the guard of `/admin` | `routes::admin` | before anything below it is even looked for |
+//! | a turn for each request to a model | `gate` | around its body, so that what waits holds no prompt in memory; to the end of the answer, because that is when the work ends |
+//! | the size and time of a request's body | `routes::read` | once it has its turn |
+//! | the chain of a model | [`models`] | outside the circuits, so that it sees which are open, and passes them by |
+//! | a circuit with its deadline | [`models`] | around one provider alone; inside the chain, so that a timeout falls back and counts |
+//! | the headers that a provider may see | `forward` | next to the codec, which is different for each provider |
+//! | the codec | [`models`] | inside the circuit, so that it judges what an answer means, and not just its status |
+//! | the HTTP client | [`models`] | one for all: its connections are pooled by host |
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,13 +29,7 @@ use crate::{
     gate, routes,
 };
 
-/// The models. A request goes through its model's chain; each link of it is, from the outside in:
-///
-/// 1. the provider's circuit, with its deadline, which so covers the whole answer;
-/// 2. the provider's codec, which turns the request into HTTP and the answer back, so that the
-///    circuit judges what the answer means and not just its status; around it `Forwarding`, for
-///    the few headers of a client's that a provider may see;
-/// 3. one HTTP client for all, because its connections are pooled by host.
+/// The models, each with its chain.
 ///
 /// `before` is the manager whose place this one takes. `circuit` makes a circuit, or has it from
 /// before, by its name, its configuration and what it stands in front of.
