@@ -21,7 +21,8 @@ use tokio_test::{assert_pending, task};
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_breaker::{
     CircuitBreakerConfig, CircuitBreakerConfigBuilder, CircuitBreakerLayer, CircuitBreakerMetrics,
-    CircuitState, Classify, Error, GrpcClassifier, HttpClassifier, OnCancel, Record, Timeout,
+    CircuitState, Classified, Classify, Error, GrpcClassifier, HttpClassifier, OnCancel, Outcome,
+    Record, Timeout,
     classify::{ClassifyEnd, GrpcAtEnd},
     service::{BodyConfig, Deadline, FailFast, SettleAtEnd, SettledBody},
 };
@@ -236,6 +237,28 @@ async fn t8_a_body_that_panics_is_a_failure_and_goes_on_unwinding() {
     let body = body(&layer, Script::new([Panic])).await;
     let panicked = tokio::spawn(body.collect()).await.unwrap_err();
     assert!(panicked.is_panic());
+    assert_eq!(seen(&layer), FAILURE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn b7_a_panic_over_the_end_of_a_body_is_a_failure_too() {
+    #[derive(Clone)]
+    struct Panics;
+    impl Classify<Response<Script>, Infallible> for Panics {
+        type AtEnd = Self;
+        fn classify(&self, _: Result<&Response<Script>, &Infallible>) -> Classified<Self> {
+            Classified::AtEnd(Self)
+        }
+    }
+    impl ClassifyEnd<Broken> for Panics {
+        fn classify_end(self, _: Result<Option<&HeaderMap>, &Broken>) -> Outcome {
+            panic!("expected: the end is not what the classifier thought")
+        }
+    }
+    let layer = layer(BodyConfig::new()).classify(Panics);
+    let answer = call(&layer, ok(Script::unknowing([Data("a")]))).await;
+    let panicked = tokio::spawn(answer.into_body().collect());
+    assert!(panicked.await.unwrap_err().is_panic());
     assert_eq!(seen(&layer), FAILURE);
 }
 

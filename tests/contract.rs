@@ -674,6 +674,22 @@ fn b7_a_panic_in_call_is_a_failure_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn b7_a_panic_over_a_result_is_a_failure_too() {
+    let layer = layer().classify(|_: Result<&(), &BoxError>| -> Outcome {
+        panic!("expected: the result is not what the classifier thought")
+    });
+    let call = layer
+        .layer(tower::service_fn(|()| ready(Ok::<_, BoxError>(()))))
+        .oneshot(());
+    assert!(tokio::spawn(call).await.unwrap_err().is_panic());
+    let metrics = layer.circuit().metrics();
+    assert_eq!(
+        (metrics.failed_requests, metrics.cancelled_requests),
+        (1, 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn b7_being_dropped_by_a_panic_of_ones_caller_is_a_cancellation() {
     let layer = layer();
     let hang = tower::service_fn(|()| pending::<Result<(), BoxError>>());

@@ -81,17 +81,20 @@ impl Running {
     /// [`turn`](Self::turn) for that moment.
     #[inline]
     pub(super) fn enter(&self, cohort: u64, started: u64, turn: impl Fn()) {
+        let mut turned = false;
         loop {
             let bucket = self.bucket(cohort, started);
             let Err(found) = bucket.add() else { return };
             if !bucket.is_of_cohort(found) {
                 return; // The generation is over, and nobody will ask for this call.
             }
-            if bucket.is_later(found) {
-                // It took so long to get here that the call is overdue by now.
+            if turned || bucket.is_later(found) {
+                // It took so long to get here that the call is overdue by now. (Or the clock has been
+                // set back: then the bucket may be so far ahead that it looks like an earlier one.)
                 return self.add_overdue(cohort);
             }
             turn();
+            turned = true;
         }
     }
 

@@ -170,7 +170,7 @@ mod serde_forms {
     fn b1_rust_style_reads_too() {
         let config = read(json!({
             "failure_threshold": null, "reset_timeout": "2m 30s", "slow_call_duration": "300ms",
-            "retry_after": "open", "on_cancel": {"failAfter": "10s"}, "timeout": null,
+            "retry_after": "open", "on_cancel": {"fail_after": "10s"}, "timeout": null,
         }))
         .unwrap();
         assert_eq!(config.failure_threshold(), None);

@@ -55,7 +55,7 @@ pub trait Classify<Res, E> {
     /// What is carried from the head of a response to its end, where that decides.
     type AtEnd;
 
-    /// Judges the result of a call.
+    /// Judges the result of a call. If it panics, the call counts as a failure.
     fn classify(&self, result: Result<&Res, &E>) -> Classified<Self::AtEnd>;
 }
 

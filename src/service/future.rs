@@ -89,10 +89,9 @@ where
         };
 
         let guard = FailOnUnwind(this.permit);
-        let polled = inner.poll(cx);
-        guard.disarm();
         // The inner future comes before the deadline: an answer that is there is not thrown away.
-        let Poll::Ready(result) = polled else {
+        let Poll::Ready(result) = inner.poll(cx) else {
+            guard.disarm();
             let total = this.mode.total_timeout();
             let timeout = ready!(poll_deadline(this.deadline, this.permit, total, cx));
             this.inner.set(None);
@@ -101,6 +100,7 @@ where
         };
         this.inner.set(None);
         let judged = this.classify.classify(result.as_ref());
+        guard.disarm();
         Poll::Ready(match result {
             Ok(response) => Ok(this.mode.settle(response, judged, this.permit)),
             Err(error) => {
@@ -138,8 +138,8 @@ fn poll_deadline(
     Poll::Ready(timeout)
 }
 
-/// Settles the call as a failure unless it is disarmed, which a panic of the inner future skips.
-/// The panic goes on unwinding.
+/// Settles the call as a failure unless it is disarmed, which a panic of the inner future, or of what
+/// judges its result, skips. The panic goes on unwinding.
 ///
 /// Asking in `drop` whether the thread panics would also blame the dependency for a panic of its
 /// caller's.

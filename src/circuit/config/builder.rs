@@ -37,7 +37,7 @@ impl CircuitBreakerConfigBuilder {
         self
     }
 
-    /// The length of the sliding window over which percentages are taken. It slides in 300
+    /// The length of the sliding window over which percentages are taken. It slides in 30
     /// steps. Default: 300 s.
     pub fn monitoring_period(mut self, period: Duration) -> Self {
         self.config.monitoring_period = period;

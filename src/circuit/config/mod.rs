@@ -147,7 +147,10 @@ pub enum OnCancel {
     #[default]
     Ignore,
     /// It counts as a failure if it had run at least so long, else it is ignored.
-    #[cfg_attr(feature = "serde", serde(with = "wire::duration"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(alias = "fail_after", with = "wire::duration")
+    )]
     FailAfter(Duration),
 }
 

@@ -158,3 +158,18 @@ fn b13_any_pause_and_any_duration_will_do() {
         assert!(circuit.metrics().slow_rate.is_some());
     }
 }
+
+#[test]
+fn b11_a_clock_that_is_set_back_holds_no_call() {
+    let (circuit, clock) = circuit(slow().volume_threshold(100));
+    // From less than a round of the buckets to more than their number of rounds can tell.
+    for ahead in [SECOND, 100 * SECOND, 100_000_000 * SECOND] {
+        clock.advance(ahead);
+        settle(&circuit, "s");
+        clock.set(0);
+        let early = acquire(&circuit, 3);
+        drop(early);
+        assert_eq!(circuit.metrics().slow_rate, Some(0.0));
+        circuit.reset();
+    }
+}

@@ -7,6 +7,7 @@ use http_body::{Body, Frame};
 use crate::{
     circuit::{Outcome, Permit, Ran},
     classify::ClassifyEnd,
+    service::future::FailOnUnwind,
 };
 
 /// Dropped, it settles a call whose body has not ended.
@@ -93,7 +94,12 @@ impl<A> Ending<A> {
             return;
         }
         let outcome = match (self.judge.take(), end) {
-            (Some(judge), end) => judge.classify_end(end),
+            (Some(judge), end) => {
+                let guard = FailOnUnwind(&mut self.permit);
+                let outcome = judge.classify_end(end);
+                guard.disarm();
+                outcome
+            }
             (None, Ok(_)) => Outcome::Success,
             (None, Err(_)) => Outcome::FAILURE,
         };
