@@ -49,6 +49,13 @@
 //!   `loom_a_hanging_call_and_its_settlement_are_never_counted_both`,
 //!   `loom_nobody_is_lost_who_enters_while_it_turns`, `loom_nobody_stays_who_leaves_while_it_turns`,
 //!   `loom_a_bucket_goes_round_while_two_are_about_it`, `loom_a_call_of_another_cohort_moves_nothing`)
+//! - A call whose answer goes on after its head (with
+//!   [`.body()`](crate::CircuitBreakerLayer::body)) is counted once, when it has ended; one with a slow
+//!   head counts as slow until then, and not twice. A probe that keeps its turn loses no race against
+//!   whoever finds the turn at its end.
+//!   (`loom_an_answer_that_goes_on_is_counted_once`,
+//!   `loom_a_slow_answer_that_goes_on_and_its_settlement_are_never_counted_both`,
+//!   `loom_a_turn_is_kept_or_has_ended`)
 //! - A call in flight while the circuit is [reconfigured](Circuit::reconfigure) counts by the old
 //!   configuration or by the new one.
 //!   (`loom_a_call_is_counted_in_one_window_or_the_next`,

@@ -1,7 +1,7 @@
 //! Loom models: every interleaving of a few calls, checked.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg tower_breaker_loom" cargo test --release --lib --no-default-features loom_
+//! RUSTFLAGS="--cfg tower_breaker_loom" cargo test --release --lib --no-default-features --features tokio,http loom_
 //! ```
 
 use std::{
@@ -255,6 +255,73 @@ fn loom_a_hanging_call_and_its_settlement_are_never_counted_both() {
         );
         let metrics = circuit.metrics();
         assert_eq!((metrics.opened_total, metrics.slow_rate), (0, Some(1.0)));
+    });
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn loom_a_slow_answer_that_goes_on_and_its_settlement_are_never_counted_both() {
+    explore(|| {
+        let (circuit, mut hanging) = with_one_that_hangs(config().volume_threshold(2));
+        let ran = hanging.answered().expect("it is timed");
+        both(
+            &circuit,
+            |circuit| circuit.try_acquire().expect("it is closed").ignore(),
+            |_| {
+                hanging.took(ran);
+                hanging.success();
+            },
+        );
+        let metrics = circuit.metrics();
+        assert_eq!((metrics.opened_total, metrics.slow_rate), (0, Some(1.0)));
+    });
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn loom_an_answer_that_goes_on_is_counted_once() {
+    explore(|| {
+        let rules = config().error_threshold_percentage(100).volume_threshold(2);
+        let (circuit, _) = circuit(rules.slow_call_duration(SECOND));
+        let mut streaming = circuit.try_acquire().expect("it is closed");
+        let ran = streaming.answered().expect("it is timed");
+        both(
+            &circuit,
+            |circuit| call(&circuit, Outcome::FAILURE),
+            |_| {
+                streaming.took(ran);
+                streaming.failure();
+            },
+        );
+        let metrics = circuit.metrics();
+        assert_eq!((metrics.opened_total, metrics.failed_requests), (1, 2));
+    });
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn loom_a_turn_is_kept_or_has_ended() {
+    explore(|| {
+        let (circuit, clock) = circuit(config().failure_threshold(1).half_open_requests(1));
+        call(&circuit, Outcome::FAILURE);
+        clock.advance(circuit.config().reset_timeout());
+        let probe = circuit.try_acquire().expect("it is due");
+        clock.advance(circuit.config().half_open_timeout() - SECOND);
+        both(
+            &circuit,
+            |circuit| drop(circuit.try_acquire()),
+            |_| {
+                probe.keep_turn(10 * SECOND);
+                clock.advance(5 * SECOND);
+                probe.success();
+            },
+        );
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.current_state, CircuitState::Closed);
+        assert_eq!(
+            (metrics.failed_recoveries_total, metrics.recoveries_total),
+            (0, 1)
+        );
     });
 }
 
