@@ -120,12 +120,64 @@ fn b8_whoever_is_woken_may_call_back() {
     assert_eq!(circuit.state(), CircuitState::Disabled);
 }
 
+const REASONS: [TripReason; 7] = [
+    TripReason::ConsecutiveFailures,
+    TripReason::ErrorRate,
+    TripReason::SlowCalls,
+    TripReason::RetryAfter,
+    TripReason::ProbeFailed,
+    TripReason::HalfOpenTimeout,
+    TripReason::Forced,
+];
+
+#[test]
+fn b2_reasons_read_well_and_differ() {
+    let mut seen = std::collections::BTreeSet::new();
+    for reason in REASONS {
+        let words = reason.to_string();
+        assert!(words.starts_with(char::is_lowercase) && !words.ends_with('.'));
+        assert!(seen.insert(words) && seen.insert(reason.as_str().to_owned()));
+    }
+}
+
+#[test]
+fn b1_an_error_names_field_value_and_range() {
+    let error = config().half_open_requests(0).build().unwrap_err();
+    assert_eq!(error.field(), "half_open_requests");
+    assert_eq!(error.value(), "0");
+    let whole = format!("half_open_requests is 0, but has to be {}", error.allowed());
+    assert_eq!(error.to_string(), whole);
+}
+
+#[test]
+fn b10_events_and_losses_read_well() {
+    let (circuit, _clock) = circuit(config());
+    let mut events = circuit.events();
+    settle(&circuit, "fff");
+    let event = events.next().now_or_never().flatten().unwrap().unwrap();
+    assert_eq!(
+        event.to_string(),
+        "CLOSED -> OPEN (too many failures in a row)"
+    );
+    circuit.reset();
+    let event = events.next().now_or_never().flatten().unwrap().unwrap();
+    assert_eq!(event.to_string(), "OPEN -> CLOSED");
+    assert_eq!(Lagged(3).to_string(), "3 events were lost");
+}
+
 #[cfg(feature = "serde")]
 mod json {
     use super::*;
 
     fn state(circuit: &Circuit) -> serde_json::Value {
         serde_json::to_value(circuit.metrics()).unwrap()["currentState"].clone()
+    }
+
+    #[test]
+    fn b9_reasons_have_their_names() {
+        for reason in REASONS {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
     }
 
     #[test]
