@@ -372,40 +372,10 @@ impl Wake for Woken {
     }
 }
 
-/// Waits on one thread while another brings about what it waits for.
-fn no_wake_up_is_lost(prepare: fn(&Circuit), change: fn(Circuit)) {
+/// Waits on one thread while another brings about what it waits for: a probe's place, of which the
+/// half-open circuit has but one, and that is taken.
+fn no_wake_up_is_lost(change: fn(Circuit, Permit)) {
     explore(move || {
-        let (circuit, clock) = circuit(config().failure_threshold(1).half_open_requests(1));
-        call(&circuit, Outcome::FAILURE);
-        clock.advance(120 * SECOND);
-        prepare(&circuit);
-        let woken = std::sync::Arc::new(Woken::default());
-        let waker = Waker::from(woken.clone());
-        both(&circuit, change, move |circuit| {
-            let mut id = None;
-            if let Readiness::Wait(_) = circuit.poll_reserve(None, &mut id, &waker) {
-                // Whoever was told to wait has been, or will be, woken.
-                while woken.0.load(StdOrdering::Relaxed) == 0 {
-                    thread::yield_now();
-                }
-            }
-        });
-    });
-}
-
-#[test]
-fn loom_no_wake_up_is_lost_to_a_reset() {
-    no_wake_up_is_lost(Circuit::force_open, |circuit| circuit.reset());
-}
-
-#[test]
-fn loom_no_wake_up_is_lost_to_a_disabling() {
-    no_wake_up_is_lost(Circuit::force_open, |circuit| circuit.disable());
-}
-
-#[test]
-fn loom_no_wake_up_is_lost_to_a_probe_that_gives_its_place_back() {
-    explore(|| {
         let (circuit, clock) = circuit(config().failure_threshold(1).half_open_requests(1));
         call(&circuit, Outcome::FAILURE);
         clock.advance(120 * SECOND);
@@ -414,10 +384,13 @@ fn loom_no_wake_up_is_lost_to_a_probe_that_gives_its_place_back() {
         let waker = Waker::from(woken.clone());
         both(
             &circuit,
-            move |_| probe.ignore(),
+            move |circuit| change(circuit, probe),
             move |circuit| {
                 let mut id = None;
-                if let Readiness::Wait(_) = circuit.poll_reserve(None, &mut id, &waker) {
+                if let Readiness::Wait(_) = circuit.poll_reserve(None, &mut id, &waker)
+                    && circuit.state() == CircuitState::HalfOpen
+                {
+                    // Whoever was told to wait has been, or will be, woken.
                     while woken.0.load(StdOrdering::Relaxed) == 0 {
                         thread::yield_now();
                     }
@@ -425,6 +398,44 @@ fn loom_no_wake_up_is_lost_to_a_probe_that_gives_its_place_back() {
             },
         );
     });
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_reset() {
+    no_wake_up_is_lost(|circuit, _probe| circuit.reset());
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_disabling() {
+    no_wake_up_is_lost(|circuit, _probe| circuit.disable());
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_forced_opening() {
+    no_wake_up_is_lost(|circuit, _probe| circuit.force_open());
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_reconfiguration() {
+    no_wake_up_is_lost(|circuit, _probe| {
+        let more = config().failure_threshold(1).half_open_requests(2).build();
+        circuit.reconfigure(more.expect("these are within their ranges"));
+    });
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_probe_that_gives_its_place_back() {
+    no_wake_up_is_lost(|_, probe| probe.ignore());
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_probe_that_closes_the_circuit() {
+    no_wake_up_is_lost(|_, probe| probe.success());
+}
+
+#[test]
+fn loom_no_wake_up_is_lost_to_a_probe_that_opens_it_again() {
+    no_wake_up_is_lost(|_, probe| probe.failure());
 }
 
 /// A window on its own, with the lock that its ring is under.

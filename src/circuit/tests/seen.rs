@@ -120,6 +120,20 @@ fn b8_whoever_is_woken_may_call_back() {
     assert_eq!(circuit.state(), CircuitState::Disabled);
 }
 
+#[test]
+fn t5_a_rejection_is_told_once_and_only_to_who_was_rejected() {
+    let (circuit, _clock) = circuit(config());
+    let mut permit = circuit.acquire(&mut None).unwrap();
+    permit.end(Outcome::Success);
+    assert_eq!(permit.take_rejection(), None);
+
+    circuit.force_open();
+    let rejection = circuit.acquire(&mut None).unwrap_err();
+    let mut rejected = Permit::rejected(rejection);
+    assert_eq!(rejected.take_rejection(), Some(Open::from(rejection)));
+    assert_eq!(rejected.take_rejection(), None);
+}
+
 const REASONS: [TripReason; 7] = [
     TripReason::ConsecutiveFailures,
     TripReason::ErrorRate,
