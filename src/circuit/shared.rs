@@ -322,14 +322,16 @@ impl Shared {
     /// calls are recorded in.
     #[cold]
     fn settle_anew(&self, ticket: Ticket, outcome: Outcome) {
+        // Before the lock is taken: the clock may be the user's.
+        let ran = self.now().saturating_sub(ticket.started);
         loop {
             let present = {
                 // Whoever is changing it has done so when the lock is to be had.
                 let machine = self.lock();
                 let present = self.hot.word().carried();
                 if present.generation() != ticket.word.generation() {
-                    let end = self.end(ticket, present, outcome);
-                    return machine.settle_late(&self.hot, ticket.word, end.ran, end.bad);
+                    let bad = outcome != Outcome::Success;
+                    return machine.settle_late(&self.hot, ticket.word, ran, bad);
                 }
                 present
             };

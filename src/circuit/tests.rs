@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -936,6 +936,34 @@ fn keeps_time(clock: impl Clock, step: u64) {
         DefaultClock.now() - outer > 9_000_000,
         "its seconds are too short"
     );
+}
+
+/// A clock that looks at its circuit, and waits for ever if it is asked under the circuit's lock.
+#[derive(Debug, Default)]
+struct Nosy(Arc<OnceLock<Circuit>>);
+
+impl Clock for Nosy {
+    fn now(&self) -> u64 {
+        self.0.get().map(Circuit::config);
+        0
+    }
+}
+
+#[test]
+fn b8_no_lock_is_held_while_a_clock_of_the_users_runs() {
+    let handle = Arc::default();
+    let config = config().failure_threshold(1).build().unwrap();
+    let circuit = Circuit::with_clock(config, Nosy(Arc::clone(&handle)));
+    handle.set(circuit.clone()).unwrap();
+    let mut late = [(); 4].map(|()| circuit.try_acquire().unwrap()).into_iter();
+    settle(&circuit, "sf");
+    assert!(circuit.try_acquire().is_err());
+    for outcome in [Outcome::Success, Outcome::FAILURE, Outcome::Ignored] {
+        late.next().unwrap().settle(outcome);
+    }
+    drop(late);
+    circuit.reset();
+    assert_eq!(circuit.metrics().in_flight, Some(0));
 }
 
 #[cfg(feature = "quanta")]
