@@ -79,6 +79,13 @@ def health(provider):
     return call("GET", f"{GATEWAY}/health")[provider.name]["circuitBreaker"]
 
 
+def questions():
+    """The requests to models that the gateway has counted."""
+    with urllib.request.urlopen(f"{GATEWAY}/metrics", timeout=30) as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("gateway_requests_total{"))
+
+
 def eventually(what, look):
     """Looks until there is something to see, for 30 seconds at most."""
     until = time.monotonic() + 30
