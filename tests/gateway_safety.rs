@@ -77,6 +77,23 @@ async fn g5_who_is_too_slow_is_told_so() {
 }
 
 #[tokio::test]
+async fn g5_who_does_not_read_is_cut_off() {
+    let gateway = limited("stall", "write_timeout = \"1s\"").await;
+    let mut connection = Raw::connect(gateway.url()).await;
+    // Far more answers than there is room for between the two.
+    let requests = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(2000);
+    connection.send(requests).await;
+    eventually("the connection to be cut off", async || {
+        let text = http::get(&gateway.at("/metrics")).await.text();
+        // The one that asks is left.
+        text.contains("\ngateway_connections 1\n").then_some(())
+    })
+    .await;
+    let answers = connection.rest().await;
+    assert!(answers.matches("HTTP/1.1 200").count() < 2000);
+}
+
+#[tokio::test]
 async fn g5_what_is_too_much_is_turned_away_at_once() {
     // Connections.
     let gateway = limited("connections", "connections = 2").await;
@@ -103,7 +120,7 @@ async fn g5_what_is_too_much_is_turned_away_at_once() {
     .await;
 
     // Requests, and those who wait for a turn.
-    let limits = "concurrency = 1\nqueue = 1\nqueue_timeout = \"1s\"";
+    let limits = "concurrency = 1\nqueue = 1\nqueue_timeout = \"4s\"";
     let gateway = limited("requests", limits).await;
     let claude = gateway.simulated("claude").await;
     http::request("POST", &format!("{claude}/fault/hang"), &[], "").await;

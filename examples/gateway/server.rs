@@ -3,6 +3,8 @@
 //! `axum::serve` has no limit on headers, on the time that a client takes to send them, or on
 //! connections. What it does beyond calling hyper is what is left here.
 
+mod stall;
+
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, body::Body, extract::ConnectInfo};
@@ -15,6 +17,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
+use self::stall::Impatient;
 use crate::{app::App, config::Limits};
 
 /// How long to wait after an `accept` that failed for want of something: file descriptors, above
@@ -78,6 +81,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, app: App) {
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits: Limits, app: App) {
     // The events of a stream are small, and each is worth something at once.
     let _ = stream.set_nodelay(true);
+    let stream = Impatient::new(stream, limits.write_timeout);
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -105,7 +109,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, limits:
         // hyper leaves it at that. One that was idle has asked nothing, so it gets no answer.
         let parts = connection.into_parts();
         if !parts.read_buf.is_empty() {
-            say(TOO_SLOW, parts.io.into_inner()).await;
+            say(TOO_SLOW, parts.io.into_inner().stream).await;
         }
     }
 }

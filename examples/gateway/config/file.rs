@@ -151,6 +151,9 @@ pub(crate) struct Limits {
     /// How long a client may take to send it; and how long an idle connection is kept.
     #[serde(deserialize_with = "duration")]
     pub(crate) header_timeout: Duration,
+    /// How long an answer may wait for a client that doesn't read.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) write_timeout: Duration,
     /// The most open connections on one listener.
     pub(crate) connections: usize,
     /// The most requests to models that are worked on at the same time, until the end of their
@@ -179,6 +182,7 @@ impl Default for Limits {
             header_bytes: 32 * 1024,
             header_count: 100,
             header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
             connections: 20_000,
             concurrency: 10_000,
             queue: 1_000,
@@ -204,6 +208,7 @@ impl Limits {
         let times = [
             ("body_timeout", self.body_timeout),
             ("header_timeout", self.header_timeout),
+            ("write_timeout", self.write_timeout),
             ("queue_timeout", self.queue_timeout),
             ("keep_alive", self.keep_alive),
             ("shutdown_grace", self.shutdown_grace),
