@@ -11,9 +11,14 @@ use std::{
 };
 
 use axum::{Json, Router, routing::post as post_route};
-
 use serde_json::{Value, json};
 use support::{eventually, gateway::Gateway, http, raw::Raw, tool};
+use tokio::sync::broadcast::error::TryRecvError;
+use tower_breaker::{Circuit, CircuitBreakerConfig};
+
+#[path = "../examples/gateway/events.rs"]
+#[allow(unreachable_pub, reason = "nothing can reach into a test")]
+mod feed;
 
 async fn start(env: &[(&str, &str)]) -> Gateway {
     let mut all = vec![("GATEWAY_LISTEN", "127.0.0.1:0")];
@@ -200,6 +205,28 @@ async fn g3_changes_of_state_are_told_as_they_happen_and_again_to_who_was_away()
         ended.stderr
     );
     events.rest().await;
+}
+
+#[test]
+fn g3_who_falls_behind_loses_the_oldest_changes_and_is_told_how_many() {
+    let feed = feed::Feed::new();
+    let circuit = Circuit::new(CircuitBreakerConfig::default());
+    feed.listen("c", &circuit);
+    let (recent, mut changes) = feed.subscribe();
+    assert!(recent.is_empty());
+    for _ in 0..100 {
+        circuit.force_open();
+        circuit.reset();
+    }
+    let lagged = changes.try_recv();
+    assert!(
+        matches!(lagged, Err(TryRecvError::Lagged(72))),
+        "{lagged:?}"
+    );
+    assert_eq!(changes.try_recv().unwrap().id, 73);
+    let (recent, _) = feed.subscribe();
+    let ids: Vec<_> = recent.iter().map(|change| change.id).collect();
+    assert_eq!(ids, (73..=200).collect::<Vec<_>>());
 }
 
 #[tokio::test]
