@@ -89,17 +89,18 @@ async fn run(args: Args) -> Result<(), Error> {
     beside.spawn(reload_on_signal(app.clone()));
     beside.spawn(dashboard::sample(app.clone()));
 
-    let serving = async {
-        match admin {
-            Some((admin, _)) => {
-                tokio::join!(
-                    server::serve(listener, stack::only_public(app.clone()), app.clone()),
-                    server::serve(admin, stack::all(app.clone()), app.clone()),
-                );
-            }
-            None => server::serve(listener, stack::all(app.clone()), app.clone()).await,
+    // As tasks, because what `main` itself awaits runs beside the workers: each new connection would have to be handed
+    // over from one thread to another.
+    let mut serving = JoinSet::new();
+    let public = match admin {
+        Some((admin, _)) => {
+            serving.spawn(server::serve(admin, stack::all(app.clone()), app.clone()));
+            stack::only_public(app.clone())
         }
+        None => stack::all(app.clone()),
     };
+    serving.spawn(server::serve(listener, public, app.clone()));
+    let served = async { while serving.join_next().await.is_some() {} };
     let grace_over = async {
         stop_signal().await;
         let grace = app.running().limits.shutdown_grace;
@@ -111,9 +112,10 @@ async fn run(args: Args) -> Result<(), Error> {
         }
     };
     tokio::select! {
-        () = serving => {}
+        () = served => {}
         why = grace_over => tracing::warn!("stopping with requests still under way: {why}"),
     }
+    serving.shutdown().await;
     app.traces.flush().await;
     // Nobody is left to ask the simulated providers, or to hold on to them.
     beside.shutdown().await;
