@@ -84,6 +84,8 @@ async fn g2_errors_and_models_come_in_the_shape_of_who_asks() {
         .await
         .json();
     assert_eq!(one, open_ai["data"][1]);
+    let none = http::get(&gateway.at("/v1/models/gpt-9")).await.json();
+    assert_eq!(none["error"]["code"], "model_not_found", "{none}");
 
     for (path, headers) in [
         ("/v1/messages", &[][..]),
@@ -114,6 +116,19 @@ async fn g2_errors_and_models_come_in_the_shape_of_who_asks() {
             .json();
         assert_eq!(error["error"]["type"], "invalid_request_error", "{error}");
         assert_eq!(error["error"]["param"], json!(param), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn g2_an_answer_that_is_no_stream_tells_its_length() {
+    let gateway = start("length", "").await;
+    for path in PATHS {
+        for (body, status) in [(request(path, false).to_string(), 200), ("{".into(), 400)] {
+            let response = http::request("POST", &gateway.at(path), &[], body).await;
+            assert_eq!(response.status, status, "{path}");
+            let length = response.body.len().to_string();
+            assert_eq!(response.header("content-length"), length, "{path}");
+        }
     }
 }
 

@@ -4,20 +4,22 @@
 //! Here that is where a streamed answer begins, so the turn lasts until the end of the body.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
     middleware::Next,
     response::Response,
 };
-use http_body_util::BodyExt;
+use http_body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -112,11 +114,31 @@ pub(crate) async fn turns(State(app): State<App>, request: Request, next: Next) 
         Some(origin) => ORIGIN.scope(origin, next.run(request)).await,
         None => next.run(request).await,
     };
-    response.map(|body| {
-        let held = body.map_frame(move |frame| {
-            let _ = &turn;
-            frame
-        });
-        Body::new(held)
-    })
+    response.map(|body| Body::new(Held { body, _turn: turn }))
+}
+
+/// A body that keeps its request's turn. `map_frame` would do, but it loses the size, and with it `Content-Length`.
+struct Held {
+    body: Body,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

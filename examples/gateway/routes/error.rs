@@ -77,6 +77,16 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not_found", message)
     }
 
+    /// No model has that name, as OpenAI says it.
+    pub(super) fn model_not_found(message: impl AsRef<str>) -> Self {
+        Self::at(
+            StatusCode::NOT_FOUND,
+            "model_not_found",
+            "model".to_owned(),
+            message,
+        )
+    }
+
     pub(super) fn method_not_allowed(message: impl AsRef<str>) -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,

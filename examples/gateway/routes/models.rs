@@ -44,7 +44,7 @@ pub(super) async fn one(
         Some((model, provider)) => {
             caller.sign(Json(describe(&caller, model, provider)).into_response())
         }
-        None => ApiError::not_found(format!("there is no model `{name}`")).respond(&caller),
+        None => ApiError::model_not_found(format!("there is no model `{name}`")).respond(&caller),
     }
 }
 
