@@ -237,13 +237,23 @@ async fn m5_an_error_as_the_first_event_falls_back_unseen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn m5_an_error_behind_content_that_nobody_has_seen_falls_back_unseen() {
-    falls_back_unseen(
-        [Say("start id upstream\ntext Hel\noverloaded no")],
-        "overloaded",
-        0,
-    )
-    .await;
+async fn m5_a_failure_right_behind_content_is_one_after_it_however_the_bytes_were_cut() {
+    const BEGUN: &str = "start id upstream\ntext Hello,\n";
+    let at_once = Say("start id upstream\ntext Hello,\noverloaded no");
+    breaks_off([at_once], ModelErrorKind::Overloaded, "overloaded").await;
+    let script = [Say(BEGUN), Say("overloaded no")];
+    breaks_off(script, ModelErrorKind::Overloaded, "overloaded").await;
+    breaks_off([Say(BEGUN), Cut], ModelErrorKind::Malformed, "cut off").await;
+    let missing = "without its finish";
+    breaks_off([Say(BEGUN)], ModelErrorKind::Malformed, missing).await;
+
+    let first = Remote::says("start one A-1\ntext Hello,_\noverloaded no");
+    let second = Remote::says("start two B-1\ntext world\nfinish");
+    let manager = builder(&first, &second, a().mid_stream(MidStream::Continue));
+    let got = stream(&manager.build().unwrap()).await;
+    assert!(got.is_whole(), "{:?}", got.events);
+    assert_eq!(got.text(), "Hello, world");
+    assert_eq!(second.calls(), ["B: hello, after `Hello, `"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -382,8 +392,15 @@ async fn m5_a_flood_of_keep_alives_hides_no_content() {
 
 #[tokio::test(start_paused = true)]
 async fn m5_an_answer_that_does_not_end_is_cut_at_the_limit() {
-    let much: &str = Box::leak(format!("text {}\n", "x".repeat(17 << 20)).into_boxed_str());
+    let much: &str = Box::leak(format!("ping {}\n", "x".repeat(17 << 20)).into_boxed_str());
     falls_back_unseen([Say(much), Say(much)], "larger than 33554432 bytes", 0).await;
+    let script = [Say("text Hello,\n"), Say(much), Say(much)];
+    breaks_off(
+        script,
+        ModelErrorKind::Malformed,
+        "larger than 33554432 bytes",
+    )
+    .await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -80,8 +80,8 @@ impl Service<ChainRequest> for StreamService {
 pub(super) struct Opened {
     pub(super) segment: Segment,
     pub(super) events: VecDeque<StreamEvent>,
-    /// Whether it has also ended, well.
-    pub(super) finished: bool,
+    /// How it has also ended, if it has.
+    pub(super) end: Option<Result<(), ModelError>>,
     pub(super) attempts: Attempts,
 }
 
@@ -97,15 +97,16 @@ impl Future for Opening {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let finished = loop {
+        let end = loop {
             let Some(Ok(segment)) = &mut this.segment else {
-                break false;
+                break None;
             };
             match ready!(segment.poll(cx, &mut this.events)) {
-                Ok(Progress::Finished) => break true,
-                Ok(Progress::Alive) if segment.has_content() => break false,
+                Ok(Progress::Finished) => break Some(Ok(())),
+                Ok(Progress::Alive) if segment.has_content() => break None,
                 Ok(Progress::Alive) => {}
-                // Whatever came before it was shown to nobody.
+                // What becomes of an answer must not depend on how its bytes were cut into reads.
+                Err(error) if segment.has_content() => break Some(Err(error)),
                 Err(error) => this.segment = Some(Err(error)),
             }
         };
@@ -116,7 +117,7 @@ impl Future for Opening {
         Poll::Ready(segment.map(|segment| Opened {
             segment,
             events: std::mem::take(&mut this.events),
-            finished,
+            end,
             attempts: Attempts::default(),
         }))
     }

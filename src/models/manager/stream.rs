@@ -208,8 +208,10 @@ impl ModelStream {
         self.events = opened.events;
         self.state = State::Streaming(opened.segment);
         self.observe();
-        if opened.finished {
-            self.complete();
+        match opened.end {
+            None => {}
+            Some(Ok(())) => self.complete(),
+            Some(Err(error)) => self.broken(error),
         }
     }
 
