@@ -114,11 +114,17 @@ async fn g3_a_circuits_configuration_is_changed_in_place_and_checked_by_field() 
         (
             r#"{"halfOpenRequests": 0}"#,
             422,
-            "half_open_requests",
+            "halfOpenRequests",
             "at least 1",
         ),
         (
             r#"{"errorThresholdPercentage": 101}"#,
+            422,
+            "errorThresholdPercentage",
+            "errorThresholdPercentage: error_threshold_percentage is 101, but has to be from 1 to 100",
+        ),
+        (
+            r#"{"error_threshold_percentage": 300}"#,
             422,
             "error_threshold_percentage",
             "from 1 to 100",
@@ -133,7 +139,7 @@ async fn g3_a_circuits_configuration_is_changed_in_place_and_checked_by_field() 
             r#"{"failureThreshold": "three"}"#,
             422,
             "failureThreshold",
-            "u32",
+            "failureThreshold: invalid type: string \"three\", expected a whole number of at least 1",
         ),
         (
             r#"{"faliureThreshold": 3}"#,

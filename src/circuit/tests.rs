@@ -206,7 +206,19 @@ mod serde_forms {
         assert!(error.contains("half_open_requests is 0"), "{error}");
         let error = read(json!({"resetTimeout": "soon"})).unwrap_err();
         assert!(error.contains("a duration: whole milliseconds"), "{error}");
-        assert!(read(json!({"failureThreshold": -1})).is_err());
+        for (json, range) in [
+            (json!({"failureThreshold": -1}), "of at least 1"),
+            (
+                json!({"volumeThreshold": 5_000_000_000_u64}),
+                "of at least 1",
+            ),
+            (json!({"errorThresholdPercentage": 300}), "from 1 to 100"),
+            (json!({"slowCallPercentage": 2.5}), "from 1 to 100"),
+        ] {
+            let error = read(json).unwrap_err();
+            let range = format!("expected a whole number {range}");
+            assert!(error.ends_with(&range), "{error}");
+        }
     }
 
     #[test]

@@ -1,8 +1,14 @@
 //! How configurations and metrics are written: the `serde` side of this folder.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, Unexpected, Visitor},
+};
 
 use super::config::{CircuitBreakerConfig, CircuitBreakerConfigBuilder};
 
@@ -22,6 +28,73 @@ impl<'de> Deserialize<'de> for CircuitBreakerConfig {
             .build()
             .map_err(D::Error::custom)
     }
+}
+
+/// A whole number that its type can hold. What it can't is told with the range that the builder
+/// allows, and not with the name of a type.
+struct Whole {
+    to: u64,
+    range: &'static str,
+}
+
+impl Visitor<'_> for Whole {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.range)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+        if number > self.to {
+            return Err(E::invalid_value(Unexpected::Unsigned(number), &self));
+        }
+        Ok(number)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<u64, E> {
+        match u64::try_from(number) {
+            Ok(number) => self.visit_u64(number),
+            Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
+        }
+    }
+}
+
+struct Count(u32);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let count = deserializer.deserialize_u32(Whole {
+            to: u32::MAX.into(),
+            range: "a whole number of at least 1",
+        })?;
+        u32::try_from(count).map(Self).map_err(D::Error::custom)
+    }
+}
+
+struct Percentage(u8);
+
+impl<'de> Deserialize<'de> for Percentage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let percentage = deserializer.deserialize_u8(Whole {
+            to: u8::MAX.into(),
+            range: "a whole number from 1 to 100",
+        })?;
+        u8::try_from(percentage).map(Self).map_err(D::Error::custom)
+    }
+}
+
+pub(super) fn count<'de, D: Deserializer<'de>>(de: D) -> Result<u32, D::Error> {
+    Count::deserialize(de).map(|count| count.0)
+}
+
+pub(super) fn optional_count<'de, D: Deserializer<'de>>(de: D) -> Result<Option<u32>, D::Error> {
+    Ok(Option::<Count>::deserialize(de)?.map(|count| count.0))
+}
+
+pub(super) fn optional_percentage<'de, D: Deserializer<'de>>(
+    de: D,
+) -> Result<Option<u8>, D::Error> {
+    Ok(Option::<Percentage>::deserialize(de)?.map(|percentage| percentage.0))
 }
 
 /// A duration as whole milliseconds, or as text such as "2m" or "1s 500ms".

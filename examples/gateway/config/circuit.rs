@@ -75,6 +75,12 @@ pub(crate) fn read(fields: Fields) -> Result<CircuitBreakerConfig, (String, Stri
     })
 }
 
+/// The field as it is spelled in `given`, if it is there.
+pub(crate) fn spelled(given: &Fields, field: String) -> String {
+    let same = |name: &&String| snake_case(name) == snake_case(&field);
+    given.keys().find(same).cloned().unwrap_or(field)
+}
+
 /// Each field of `over` takes the place of the one below it, whichever way the two are spelled.
 pub(crate) fn lay_over(fields: &mut Fields, over: &Fields) {
     for (name, value) in over {

@@ -29,7 +29,7 @@ use tower_breaker::{
 
 pub(crate) use self::{
     args::Args,
-    circuit::{lay_over, read as circuit},
+    circuit::{lay_over, read as circuit, spelled},
     file::{Kind, LastResort, Limits},
     problem::Problem,
 };

@@ -71,8 +71,11 @@ pub(super) async fn reconfigure(
         .map_err(|error| ApiError::internal(error.to_string()))?;
     let mut fields = now.as_object().cloned().unwrap_or_default();
     config::lay_over(&mut fields, &given);
-    let config = config::circuit(fields)
-        .map_err(|(field, message)| ApiError::invalid_config(field, message))?;
+    let config = config::circuit(fields).map_err(|(field, message)| {
+        let field = config::spelled(&given, field);
+        let message = format!("{field}: {message}");
+        ApiError::invalid_config(field, message)
+    })?;
     circuit.reconfigure(config);
     let mut response = Json(circuit.config()).into_response();
     let details = Details(Value::Object(given).to_string());

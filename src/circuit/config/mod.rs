@@ -44,11 +44,23 @@ use super::wire;
     )
 )]
 pub struct CircuitBreakerConfig {
-    #[cfg_attr(feature = "serde", serde(alias = "failure_threshold"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(alias = "failure_threshold", deserialize_with = "wire::optional_count")
+    )]
     pub(super) failure_threshold: Option<u32>,
-    #[cfg_attr(feature = "serde", serde(alias = "error_threshold_percentage"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            alias = "error_threshold_percentage",
+            deserialize_with = "wire::optional_percentage"
+        )
+    )]
     pub(super) error_threshold_percentage: Option<u8>,
-    #[cfg_attr(feature = "serde", serde(alias = "volume_threshold"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(alias = "volume_threshold", deserialize_with = "wire::count")
+    )]
     pub(super) volume_threshold: u32,
     #[cfg_attr(
         feature = "serde",
@@ -60,10 +72,19 @@ pub struct CircuitBreakerConfig {
         serde(alias = "reset_timeout", with = "wire::duration")
     )]
     pub(super) reset_timeout: Duration,
-    #[cfg_attr(feature = "serde", serde(alias = "half_open_requests"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(alias = "half_open_requests", deserialize_with = "wire::count")
+    )]
     pub(super) half_open_requests: u32,
     /// `None`: as many as `half_open_requests`.
-    #[cfg_attr(feature = "serde", serde(alias = "half_open_success_threshold"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            alias = "half_open_success_threshold",
+            deserialize_with = "wire::optional_count"
+        )
+    )]
     pub(super) half_open_success_threshold: Option<u32>,
     #[cfg_attr(
         feature = "serde",
@@ -77,7 +98,13 @@ pub struct CircuitBreakerConfig {
         serde(alias = "slow_call_duration", with = "wire::optional_duration")
     )]
     pub(super) slow_call_duration: Option<Duration>,
-    #[cfg_attr(feature = "serde", serde(alias = "slow_call_percentage"))]
+    #[cfg_attr(
+        feature = "serde",
+        serde(
+            alias = "slow_call_percentage",
+            deserialize_with = "wire::optional_percentage"
+        )
+    )]
     pub(super) slow_call_percentage: Option<u8>,
     #[cfg_attr(feature = "serde", serde(alias = "retry_after"))]
     pub(super) retry_after: RetryAfterPolicy,
@@ -95,6 +122,7 @@ pub struct CircuitBreakerConfig {
     pub(super) probe_lease: Duration,
     pub(super) record: Record,
     /// `None`: the last `monitoring_period`.
+    #[cfg_attr(feature = "serde", serde(deserialize_with = "wire::optional_count"))]
     pub(super) window: Option<u32>,
     #[cfg_attr(feature = "serde", serde(alias = "reset_backoff"))]
     pub(super) reset_backoff: Option<ResetBackoff>,
