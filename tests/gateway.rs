@@ -262,6 +262,21 @@ async fn with_both_circuits_open_the_answer_is_503_at_once_and_nobody_is_asked()
     assert_eq!(live.status, 200);
 }
 
+#[tokio::test]
+async fn g2_with_every_circuit_forced_open_a_client_is_told_when_to_come_back_all_the_same() {
+    let it = Setup::start(&[]).await;
+    for name in ["claude", "deepseek"] {
+        let path = format!("/admin/circuit-breakers/{name}/force-open");
+        http::request("POST", &it.gateway.at(&path), &[], "").await;
+    }
+    for response in [it.process().await, it.chat().await] {
+        assert_eq!(response.status, 503);
+        assert_eq!(response.header("retry-after"), "60");
+        assert_eq!(response.header("x-should-retry"), "false");
+        assert_eq!(response.json()["error"]["code"], "all_circuits_open");
+    }
+}
+
 // ===== what comes in =====
 
 #[tokio::test]

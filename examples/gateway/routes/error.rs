@@ -12,6 +12,9 @@ use tower_breaker::models::{ClientFormat, FormatError, ModelError, ModelErrorKin
 
 use super::caller::{Caller, tell_attempts};
 
+/// When to come back where no time ends it: every circuit is forced open.
+const FORCED_OPEN: Duration = Duration::from_secs(60);
+
 /// An error as the client sees it.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -142,6 +145,12 @@ impl ApiError {
         caller.sign(self.response(status, body.to_string().into()))
     }
 
+    /// Nobody was asked, because no circuit admits a request.
+    fn is_open(&self) -> bool {
+        use ModelErrorKind::{CircuitOpen, Unavailable};
+        matches!(&self.what, What::Model(error) if matches!(error.kind(), CircuitOpen | Unavailable))
+    }
+
     fn has_attempts(&self) -> bool {
         matches!(&self.what, What::Model(error) if !error.attempts().is_empty())
     }
@@ -170,7 +179,7 @@ impl ApiError {
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/json");
         headers.insert(header::CONTENT_TYPE, json);
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = self.retry_after.or(self.is_open().then_some(FORCED_OPEN)) {
             // Whole seconds, rounded up, and at least one: who comes back then must not be early.
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
@@ -180,10 +189,7 @@ impl ApiError {
         }
         if let What::Model(error) = &self.what {
             tell_attempts(headers, error.attempts());
-            if matches!(
-                error.kind(),
-                ModelErrorKind::CircuitOpen | ModelErrorKind::Unavailable
-            ) {
+            if self.is_open() {
                 // SDKs would otherwise send the same request again, at once.
                 let name = HeaderName::from_static("x-should-retry");
                 headers.insert(name, HeaderValue::from_static("false"));
