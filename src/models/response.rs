@@ -55,6 +55,7 @@ impl Completion {
 /// The tokens that an answer was billed for; zero where the provider didn't say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Usage {
     /// The tokens of the request, those read from or written to a cache included.
     pub input_tokens: u64,
