@@ -2,8 +2,10 @@
 //!
 //! The schedule of faults comes from a seed (`CHAOS_SEED`, else always the same one), and goes on for
 //! `CHAOS_SECONDS`, 10 by default. What is asked must hold whatever the interleaving, so nothing here looks at how
-//! long something took, but for the bound beyond which it hangs.
+//! long something took, but for the bound beyond which it hangs. `death` has providers whose whole process goes.
 
+#[path = "gateway_chaos/death.rs"]
+mod death;
 mod support;
 
 use std::{
@@ -86,14 +88,17 @@ struct Chaos {
     /// What `/admin/events` has told.
     events: Arc<Mutex<String>>,
     asked: AtomicU64,
+    /// How many of them got an error, at once or in the midst of a stream.
+    failed: AtomicU64,
     stop: AtomicBool,
 }
 
 impl Chaos {
-    async fn start() -> Arc<Self> {
+    /// With providers of which these are simulated ones of the gateway's own.
+    async fn start(name: &str, config: &str, simulated: &[&'static str]) -> Arc<Self> {
         let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let file = file.join(format!("chaos-{}.toml", std::process::id()));
-        fs::write(&file, CONFIG).unwrap();
+        let file = file.join(format!("{name}-{}.toml", std::process::id()));
+        fs::write(&file, config).unwrap();
         let args = [
             "--config",
             file.to_str().unwrap(),
@@ -102,8 +107,8 @@ impl Chaos {
         ];
         let gateway = Gateway::start(&args, &[("RUST_LOG", "error")]).await;
         let mut controls = BTreeMap::new();
-        for name in PROVIDERS {
-            controls.insert(name, gateway.simulated(name).await);
+        for name in simulated {
+            controls.insert(*name, gateway.simulated(name).await);
         }
         let events = Arc::new(Mutex::new(String::new()));
         let mut feed = Raw::connect(gateway.url()).await;
@@ -120,6 +125,7 @@ impl Chaos {
             controls,
             events,
             asked: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         })
     }
@@ -169,7 +175,9 @@ impl Chaos {
         let answer = tokio::time::timeout(HANGS, answer).await;
         let answer = answer.unwrap_or_else(|_| panic!("{path} for {model} hangs"));
         let answer = answer.unwrap_or_else(|error| panic!("{path} for {model}: {error:?}"));
-        is_well_formed(path, &answer);
+        if !is_answered(path, &answer) {
+            self.failed.fetch_add(1, Relaxed);
+        }
     }
 
     async fn control(&self, method: &str, provider: &str, path: &str) -> Value {
@@ -221,6 +229,19 @@ impl Chaos {
         values.sum::<f64>() as u64
     }
 
+    /// How many calls this circuit has let through.
+    async fn calls(&self, circuit: &str) -> u64 {
+        let series = format!("circuit_breaker_calls_total{{circuit=\"{circuit}\"");
+        self.metric(&series).await
+    }
+
+    /// How often this circuit has turned this way.
+    async fn transitions(&self, circuit: &str, kind: &str) -> u64 {
+        let series =
+            format!("circuit_breaker_transitions_total{{circuit=\"{circuit}\",kind=\"{kind}\"}}");
+        self.metric(&series).await
+    }
+
     /// Waits until nothing is under way any more.
     async fn settle(&self) {
         eventually("everything to settle", async || {
@@ -250,6 +271,46 @@ impl Chaos {
         stats["requests"].as_u64().unwrap()
     }
 
+    /// The metrics agree with what was asked, with one another, and with the events.
+    async fn agrees(&self) {
+        // Each request is counted once, by whoever answered it; each attempt is a call or a rejection.
+        let asked = self.asked.load(Relaxed);
+        assert_eq!(self.metric("gateway_requests_total").await, asked);
+        let failed = self.metric("gateway_requests_total{answered_by=\"\"").await;
+        assert_eq!(failed, self.failed.load(Relaxed), "answered by nobody");
+        for provider in PROVIDERS {
+            let attempts = async |outcome: &str| {
+                let series = format!(
+                    "gateway_attempts_total{{outcome=\"{outcome}\",provider=\"{provider}\"}}"
+                );
+                self.metric(&series).await
+            };
+            let tried = attempts("answered").await + attempts("failed").await;
+            let calls = self.calls(provider).await;
+            assert_eq!(tried, calls, "{provider}: attempts are calls");
+            let rejected = format!("circuit_breaker_rejected_total{{circuit=\"{provider}\"}}");
+            let rejected = self.metric(&rejected).await;
+            assert_eq!(attempts("skipped").await, rejected, "{provider}");
+        }
+
+        // The events tell what the metrics count.
+        for provider in PROVIDERS {
+            for (kind, from, to) in [
+                ("opened", "", "OPEN"),
+                ("recovered", "HALF_OPEN", "CLOSED"),
+                ("recovery_failed", "HALF_OPEN", "OPEN"),
+            ] {
+                let counted = self.transitions(provider, kind).await;
+                assert!(counted > 0, "{provider} {kind}: the seed led to none");
+                eventually(
+                    &format!("{provider}: {counted} times {kind} in the events"),
+                    async || (self.told(provider, from, to) == counted).then_some(()),
+                )
+                .await;
+            }
+        }
+    }
+
     /// Open files, and resident memory in KiB.
     fn resources(&self) -> Option<(u64, u64)> {
         let process = format!("/proc/{}", self.gateway.id());
@@ -263,28 +324,16 @@ impl Chaos {
     }
 }
 
-/// Whether an answer is one answer, whole, or says that it isn't one.
-fn is_well_formed(path: &str, answer: &http::Response) {
+/// Whether this is an answer or an error. It has to be one of the two, and well-formed.
+fn is_answered(path: &str, answer: &http::Response) -> bool {
     let text = answer.text();
     let wrong = || format!("{path}: {} {text}", answer.status);
     if answer
         .header("content-type")
         .starts_with("text/event-stream")
     {
-        let (whole, broken) = match path {
-            "/v1/messages" => ("event: message_stop", "event: error"),
-            _ => ("data: [DONE]", "data: {\"error\""),
-        };
         assert_eq!(answer.status, 200, "{}", wrong());
-        let ends = text.matches(whole).count() + text.matches(broken).count();
-        assert_eq!(ends, 1, "one end: {}", wrong());
-        let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
-        assert!(
-            last.contains(whole) || last.contains(broken),
-            "the end is last: {}",
-            wrong()
-        );
-        return;
+        return is_whole(path, &text);
     }
     let body: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{}", wrong()));
     if answer.status == 200 {
@@ -293,15 +342,27 @@ fn is_well_formed(path: &str, answer: &http::Response) {
             "/v1/messages" => &body["content"][0]["text"],
             _ => &body["choices"][0]["message"]["content"],
         };
-        assert!(
-            content.as_str().is_some_and(|text| !text.is_empty()),
-            "{}",
-            wrong()
-        );
+        let content = content.as_str().unwrap_or_default();
+        assert!(!content.is_empty(), "{}", wrong());
     } else {
         assert!(answer.status.as_u16() >= 400, "{}", wrong());
         assert!(body["error"]["message"].is_string(), "{}", wrong());
     }
+    answer.status == 200
+}
+
+/// Whether a stream is whole, or says that it isn't. It has to say one of the two, once and last.
+fn is_whole(path: &str, text: &str) -> bool {
+    let (whole, broken) = match path {
+        "/v1/messages" => ("event: message_stop", "event: error"),
+        _ => ("data: [DONE]", "data: {\"error\""),
+    };
+    let ends = text.matches(whole).count() + text.matches(broken).count();
+    assert_eq!(ends, 1, "one end: {path}: {text}");
+    let last = text.trim_end().rsplit("\n\n").next().unwrap_or_default();
+    let is_last = last.contains(whole) || last.contains(broken);
+    assert!(is_last, "the end is last: {path}: {text}");
+    last.contains(whole)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -309,7 +370,7 @@ async fn g_whatever_the_providers_do_the_gateway_keeps_its_promises() {
     let seed = number("CHAOS_SEED", 1618);
     let time = Duration::from_secs(number("CHAOS_SECONDS", 10));
     let mut numbers = Numbers(seed);
-    let chaos = Chaos::start().await;
+    let chaos = Chaos::start("chaos", CONFIG, &PROVIDERS).await;
 
     // Where memory and open files are after a little work.
     let workers = chaos.load(seed);
@@ -326,16 +387,9 @@ async fn g_whatever_the_providers_do_the_gateway_keeps_its_promises() {
     chaos.settle().await;
 
     // And again without the one that keeps requests from arriving, so that both sides count the same.
-    let calls = async |provider: &str| {
-        chaos
-            .metric(&format!(
-                "circuit_breaker_calls_total{{circuit=\"{provider}\""
-            ))
-            .await
-    };
     let mut counted = Vec::new();
     for provider in PROVIDERS {
-        counted.push(calls(provider).await - chaos.received(provider).await);
+        counted.push(chaos.calls(provider).await - chaos.received(provider).await);
     }
     let workers = chaos.load(seed + 2);
     chaos.faults(&mut numbers, time / 2, "refused").await;
@@ -343,55 +397,14 @@ async fn g_whatever_the_providers_do_the_gateway_keeps_its_promises() {
     chaos.heal().await;
     chaos.settle().await;
     for (provider, before) in PROVIDERS.into_iter().zip(counted) {
-        let now = calls(provider).await - chaos.received(provider).await;
+        let now = chaos.calls(provider).await - chaos.received(provider).await;
         assert_eq!(
             now, before,
             "{provider} was asked as often as its circuit says"
         );
     }
 
-    // Each request is counted once, by whoever answered it; each attempt is a call or a rejection.
-    let asked = chaos.asked.load(Relaxed);
-    assert_eq!(chaos.metric("gateway_requests_total").await, asked);
-    for provider in PROVIDERS {
-        let attempts = async |outcome: &str| {
-            let series =
-                format!("gateway_attempts_total{{outcome=\"{outcome}\",provider=\"{provider}\"}}");
-            chaos.metric(&series).await
-        };
-        let tried = attempts("answered").await + attempts("failed").await;
-        assert_eq!(
-            tried,
-            calls(provider).await,
-            "{provider}: attempts are calls"
-        );
-        let rejected = format!("circuit_breaker_rejected_total{{circuit=\"{provider}\"}}");
-        assert_eq!(
-            attempts("skipped").await,
-            chaos.metric(&rejected).await,
-            "{provider}"
-        );
-    }
-
-    // The events tell what the metrics count.
-    for provider in PROVIDERS {
-        for (kind, from, to) in [
-            ("opened", "", "OPEN"),
-            ("recovered", "HALF_OPEN", "CLOSED"),
-            ("recovery_failed", "HALF_OPEN", "OPEN"),
-        ] {
-            let series = format!(
-                "circuit_breaker_transitions_total{{circuit=\"{provider}\",kind=\"{kind}\"}}"
-            );
-            let counted = chaos.metric(&series).await;
-            assert!(counted > 0, "{provider} {kind}: the seed led to none");
-            eventually(
-                &format!("{provider}: {counted} times {kind} in the events"),
-                async || (chaos.told(provider, from, to) == counted).then_some(()),
-            )
-            .await;
-        }
-    }
+    chaos.agrees().await;
 
     // While its circuit is open, a provider is asked for probes alone.
     chaos.control("POST", "one", "/fault/server-error").await;
@@ -423,6 +436,7 @@ async fn g_whatever_the_providers_do_the_gateway_keeps_its_promises() {
     chaos.heal().await;
 
     // Nothing has been kept.
+    let asked = chaos.asked.load(Relaxed);
     if let (Some((files, memory)), Some((files_now, memory_now))) = (before, chaos.resources()) {
         println!(
             "{asked} requests; open files {files} -> {files_now}, memory {memory} -> {memory_now} KiB"

@@ -100,6 +100,18 @@ impl Gateway {
         self.signal("-HUP");
     }
 
+    /// Sends SIGSTOP: it keeps what it has, and does nothing more.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Sends SIGKILL, and waits for the end.
+    pub fn kill(&mut self) {
+        // Both fail only where it has already ended and been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -163,9 +175,7 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        // Both fail only where it has already ended and been waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 
