@@ -1,0 +1,170 @@
+//! Who may call: by one look at the word, and else by the lock.
+
+use std::{task::Waker, time::Duration};
+
+use super::{Readiness, Shared};
+use crate::circuit::{
+    hot::NEVER,
+    machine::Lease,
+    permit::{Rejection, Ticket},
+    tallies::Tallies,
+    waiters::WaiterId,
+    word::Word,
+};
+
+impl Shared {
+    #[inline]
+    pub(in crate::circuit) fn admit(&self, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
+        let word = self.hot.word();
+        if word.admits_all_unseen() {
+            return Ok(Ticket {
+                word,
+                started: NEVER,
+            });
+        }
+        self.admit_rest(word, lease)
+    }
+
+    #[inline(never)]
+    fn admit_rest(&self, word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
+        // What most calls are, without what the rest has to be ready for.
+        if word.admits_all() && !word.is_watched() {
+            return Ok(self.begin(word, self.started(word)));
+        }
+        self.admit_watched(word, lease)
+    }
+
+    #[inline(never)]
+    fn admit_watched(&self, word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
+        let word = if word.admits_all() {
+            word
+        } else {
+            self.admit_slowly(word, lease)?
+        };
+        self.look_and_begin(word, lease)
+    }
+
+    #[cold]
+    fn admit_slowly(&self, word: Word, lease: &mut Option<Lease>) -> Result<Word, Rejection> {
+        let lease = lease.take();
+        if let Some(rejection) = self.rejection(word) {
+            Tallies::count(&self.hot.tallies.rejected);
+            return Err(rejection);
+        }
+        self.with(|machine, hot, now| machine.admit(hot, now, lease))
+    }
+
+    /// Begins a call that was admitted, unless the rules say otherwise by now.
+    pub(super) fn look_and_begin(
+        &self,
+        mut word: Word,
+        lease: &mut Option<Lease>,
+    ) -> Result<Ticket, Rejection> {
+        let started = self.started(word);
+        if word.is_watched() && word.is_recorded() && started >= self.hot.look_at() {
+            word = self.look(word, lease)?;
+        }
+        Ok(self.begin(word, started))
+    }
+
+    #[inline]
+    fn started(&self, word: Word) -> u64 {
+        if word.is_timed() { self.now() } else { NEVER }
+    }
+
+    /// Records what is to be known of a call that was admitted.
+    #[inline]
+    fn begin(&self, word: Word, started: u64) -> Ticket {
+        if word.is_watched() && word.is_recorded() {
+            let turn = || self.turn(started);
+            self.hot.running().enter(word.cohort(), started, turn);
+        }
+        if word.is_counted() {
+            Tallies::count(&self.hot.tallies.admitted);
+        }
+        Ticket { word, started }
+    }
+
+    /// Looks at the rules because time has passed, and admits the call anew if the circuit is no
+    /// longer what it was.
+    #[cold]
+    fn look(&self, word: Word, lease: &mut Option<Lease>) -> Result<Word, Rejection> {
+        self.with(|machine, hot, now| machine.look(hot, now, word));
+        let present = self.hot.word();
+        if present.carried() == word {
+            return Ok(word);
+        }
+        self.admit_slowly(present, lease)
+    }
+
+    /// The rejection by a circuit that is open and not yet due for a probe, without the lock.
+    fn rejection(&self, word: Word) -> Option<Rejection> {
+        if !word.is_open() {
+            return None;
+        }
+        let (now, until) = (self.now(), self.hot.until());
+        // `until` is of the generation of `word`, or of a later one, which the lock would tell too.
+        (now < until).then(|| Rejection {
+            word,
+            wait: until - now,
+        })
+    }
+
+    #[cold]
+    pub(in crate::circuit) fn poll_reserve(
+        &self,
+        held: Option<Lease>,
+        id: &mut Option<WaiterId>,
+        waker: &Waker,
+    ) -> Readiness {
+        // Cloned before the lock is taken, and what it replaces dropped after it.
+        let waker = waker.clone();
+        let (readiness, _replaced) =
+            self.with(|machine, hot, now| match machine.reserve(hot, now, held) {
+                Ok(lease) => (Readiness::Ready(lease), None),
+                Err(unavailable) => {
+                    let wait = unavailable.changes_at.map(|at| at.saturating_sub(now));
+                    let waiters = machine.waiters();
+                    let id = *id.get_or_insert_with(|| waiters.next_id());
+                    let replaced = waiters.register(id, waker);
+                    (Readiness::Wait(wait.map(Duration::from_nanos)), replaced)
+                }
+            });
+        readiness
+    }
+
+    #[cold]
+    pub(in crate::circuit) fn try_reserve(
+        &self,
+        held: Option<Lease>,
+    ) -> Result<Option<Lease>, Rejection> {
+        match self.rejection(self.hot.word()) {
+            Some(rejection) => Err(rejection),
+            None => self.reserve(held),
+        }
+    }
+
+    #[inline(never)]
+    fn reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Rejection> {
+        self.with(|machine, hot, now| {
+            let reserved = machine.reserve(hot, now, held);
+            reserved.map_err(|_| machine.rejection(hot, now))
+        })
+    }
+
+    pub(in crate::circuit) fn check(&self) -> Result<(), Option<Duration>> {
+        let word = self.hot.word();
+        if word.admits_all() {
+            return Ok(());
+        }
+        if let Some(rejection) = self.rejection(word) {
+            return Err(Some(Duration::from_nanos(rejection.wait)));
+        }
+        let (now, machine) = (self.now(), self.lock());
+        if machine.is_available(now) {
+            Ok(())
+        } else {
+            Err(machine.retry_after(now))
+        }
+    }
+}

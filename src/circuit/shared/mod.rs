@@ -1,0 +1,93 @@
+//! A circuit's parts together: the fast way through, and the way round by the lock.
+
+mod admission;
+mod seen;
+mod settlement;
+
+use std::time::Duration;
+
+use super::{
+    clock::{Clock, Timeline},
+    config::CircuitBreakerConfig,
+    events::{Audience, Event, contain},
+    hot::Hot,
+    machine::{Lease, Machine},
+    sync::{Mutex, MutexGuard},
+    waiters::WaiterId,
+};
+
+/// In this order, because what is rarely written keeps the beginning of [`Hot`], which every call reads,
+/// off the cache line of the `Arc`'s count, which every call writes.
+#[repr(C)]
+pub(super) struct Shared {
+    pub(super) timeline: Timeline,
+    pub(super) audience: Audience,
+    machine: Mutex<Machine>,
+    pub(super) hot: Hot,
+}
+
+/// The answer to a service that asks for readiness.
+#[derive(Debug)]
+pub(crate) enum Readiness {
+    /// It may call; in a half-open circuit with this permit.
+    Ready(Option<Lease>),
+    /// It may not, and its waker is registered. By time alone that can change after so long.
+    Wait(Option<Duration>),
+}
+
+impl Shared {
+    pub(super) fn new(config: CircuitBreakerConfig, clock: Option<Box<dyn Clock>>) -> Self {
+        let hot = Hot::new();
+        let machine = Machine::new(config, &hot);
+        Self {
+            timeline: Timeline::new(clock),
+            audience: Audience::default(),
+            machine: Mutex::new(machine),
+            hot,
+        }
+    }
+
+    #[inline]
+    pub(super) fn now(&self) -> u64 {
+        self.timeline.now()
+    }
+
+    pub(super) fn deregister(&self, id: WaiterId) {
+        let _waker = self.lock().waiters().deregister(id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Machine> {
+        // Nothing panics while it is held, so what it guards is whole.
+        self.machine
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Changes the machine, then, with the lock released, wakes and tells whom that concerns.
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Machine, &Hot, u64) -> T) -> T {
+        let now = self.now();
+        let (result, wake, mut told) = {
+            let mut machine = self.lock();
+            let result = change(&mut machine, &self.hot, now);
+            (
+                result,
+                machine.take_wakers(),
+                machine.next_transition(false),
+            )
+        };
+        for waker in wake {
+            contain(|| waker.wake());
+        }
+        while let Some(transition) = told {
+            self.audience.tell(Event {
+                from: transition.from,
+                to: transition.to,
+                reason: transition.reason,
+                at: self.timeline.date(transition.at),
+                generation: transition.generation,
+            });
+            told = self.lock().next_transition(true);
+        }
+        result
+    }
+}

@@ -1,0 +1,77 @@
+//! What others see of a circuit.
+
+use super::Shared;
+use crate::circuit::{
+    config::CircuitBreakerConfig,
+    hot::NEVER,
+    metrics::{CircuitBreakerMetrics, Latency},
+    sync::{
+        AtomicU64,
+        Ordering::{Acquire, Relaxed},
+    },
+    window::Kind,
+};
+
+impl Shared {
+    pub(in crate::circuit) fn config(&self) -> CircuitBreakerConfig {
+        self.lock().config().clone()
+    }
+
+    pub(in crate::circuit) fn metrics(&self) -> CircuitBreakerMetrics {
+        let now = self.now();
+        let hot = &self.hot;
+        let (seen, word) = {
+            let mut machine = self.lock();
+            (machine.snapshot(hot, now), hot.word())
+        };
+        let date = |at| self.timeline.date(at);
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        let moment = |counter| Some(read(counter)).filter(|at| *at != NEVER).map(date);
+        let tallies = &hot.tallies;
+        let (good, bad) = (read(&tallies.good), read(&tallies.bad));
+        let counted = seen.lifetime;
+        let failed = counted.bad + bad;
+        let ignored = read(&tallies.ignored);
+        let successful = word.is_counted().then_some(counted.good + good);
+        // After the settled ones, so that it is never less than those. Acquire for that order.
+        let admitted = tallies.admitted.load(Acquire);
+        let total = word.is_counted().then_some(admitted);
+        let in_flight = successful.map(|good| admitted.saturating_sub(good + failed + ignored));
+        CircuitBreakerMetrics {
+            total_requests: total,
+            successful_requests: successful,
+            failed_requests: failed,
+            ignored_requests: ignored,
+            rejected_requests: read(&tallies.rejected),
+            cancelled_requests: read(&tallies.cancelled),
+            timed_out_requests: read(&tallies.timed_out),
+            slow_requests: word.is_watched().then(|| read(&tallies.slow)),
+            in_flight,
+            last_success_time: moment(&tallies.last_success).filter(|_| word.is_counted()),
+            last_failure_time: moment(&tallies.last_failure).filter(|_| word.is_timed_at_its_end()),
+            current_state: seen.state,
+            available: seen.available,
+            state_changed_at: date(seen.since),
+            error_rate: (word.errors() != Kind::None).then(|| seen.errors.rate()),
+            slow_rate: (word.slow() != Kind::None).then(|| seen.slow.rate()),
+            retry_after: seen.retry_after,
+            next_probe_at: seen.due.map(date),
+            latency: self.latency().filter(|_| word.is_counted()),
+            trip_reason: seen.reason,
+            opened_total: seen.opened,
+            recoveries_total: seen.recoveries,
+            failed_recoveries_total: seen.failed_recoveries,
+        }
+    }
+
+    #[cfg(feature = "latency")]
+    fn latency(&self) -> Option<Latency> {
+        let latencies = self.hot.latencies.get()?;
+        latencies.percentiles()
+    }
+
+    #[cfg(not(feature = "latency"))]
+    fn latency(&self) -> Option<Latency> {
+        None
+    }
+}
