@@ -1028,22 +1028,40 @@ fn b14_a_probe_of_availability_tells_the_wait() {
     assert_eq!(probe(), Err(None));
 }
 
+/// Does it on another thread, which must not need the circuit's lock for it.
+fn without_the_lock(circuit: &Circuit, act: impl FnOnce(&Circuit) + Send + 'static) {
+    let theirs = circuit.clone();
+    circuit.shared.with(|_, _, _| {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            act(&theirs);
+            tell.send(()).unwrap();
+        });
+        let patience = Duration::from_secs(30);
+        told.recv_timeout(patience)
+            .expect("nobody waits for the lock");
+    });
+}
+
 #[test]
 fn p_a_call_takes_no_lock_while_closed() {
     let everything = config().slow_call_duration(SECOND).slow_call_percentage(50);
     for config in [config(), config().window(100), everything] {
         let (circuit, _) = circuit(config);
         settle(&circuit, "s"); // the first call of a step of time turns the windows on
-        let theirs = circuit.clone();
-        circuit.shared.with(|_, _, _| {
-            let (tell, told) = std::sync::mpsc::channel();
-            std::thread::spawn(move || {
-                settle(&theirs, "sfsics");
-                tell.send(()).unwrap();
-            });
-            let patience = Duration::from_secs(30);
-            told.recv_timeout(patience)
-                .expect("nobody waits for the lock");
-        });
+        without_the_lock(&circuit, |circuit| settle(circuit, "sfsics"));
     }
+}
+
+#[test]
+fn p_a_rejection_takes_no_lock_while_open() {
+    let (circuit, clock) = circuit(config());
+    settle(&circuit, "fff");
+    clock.advance(20 * SECOND);
+    without_the_lock(&circuit, |circuit| {
+        let open = circuit.try_acquire().unwrap_err();
+        assert_eq!(open.retry_after, Some(100 * SECOND));
+        assert!(circuit.try_reserve(None).is_err());
+        assert!(!circuit.is_available());
+    });
 }

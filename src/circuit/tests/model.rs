@@ -28,7 +28,8 @@ enum State {
 #[derive(Debug, Clone, Copy)]
 struct Call {
     generation: usize,
-    started: Duration,
+    /// When, if the configuration has that known.
+    started: Option<Duration>,
     /// Since which change of `slow_call_duration` it is watched.
     watch: Option<usize>,
 }
@@ -165,7 +166,8 @@ impl Model {
         let of_now = |call: &&Call| call.generation == self.generation;
         let watched = |call: &&Call| call.watch == Some(self.watch);
         let overdue = |call: &&Call| {
-            let bucket = call.started.as_nanos() / width * width;
+            let started = call.started.expect("calls that are watched know it");
+            let bucket = started.as_nanos() / width * width;
             bucket + slow.as_nanos() <= self.now.as_nanos()
         };
         let calls = self.in_flight.iter().filter(of_now);
@@ -367,9 +369,12 @@ impl Model {
             self.totals.rejected += 1;
             return None;
         }
+        let timed = self.config.record() == Record::All
+            || self.config.slow_call_duration().is_some()
+            || self.config.on_cancel() != OnCancel::Ignore;
         let call = Call {
             generation: self.generation,
-            started: self.now,
+            started: timed.then_some(self.now),
             watch: self.config.slow_call_duration().map(|_| self.watch),
         };
         self.in_flight.push(call);
@@ -413,7 +418,7 @@ impl Model {
 
     fn settle(&mut self, index: usize, end: End) {
         let call = self.in_flight.remove(index);
-        let ran = self.now - call.started;
+        let ran = call.started.map_or(Duration::ZERO, |at| self.now - at);
         let outcome = match end {
             End::Outcome(outcome) => outcome,
             End::TimedOut => Outcome::FAILURE,
@@ -471,15 +476,11 @@ impl Model {
 
     fn reconfigure(&mut self, config: CircuitBreakerConfig) {
         let old = std::mem::replace(&mut self.config, config);
-        let span = |config: &CircuitBreakerConfig| match config.window() {
-            Some(calls) => (Some(calls), None),
-            None => (None, Some(config.monitoring_period())),
-        };
         let (slow, was_slow) = (self.config.slow_call_duration(), old.slow_call_duration());
-        if span(&old) != span(&self.config) {
+        if errors_span(&old) != errors_span(&self.config) {
             self.errors_from = self.settled.len();
         }
-        if span(&old) != span(&self.config) || (slow.is_some() && was_slow.is_none()) {
+        if slow_span(&old) != slow_span(&self.config) {
             self.slow_from = self.settled.len();
         }
         if slow != was_slow {
@@ -531,6 +532,25 @@ impl Model {
         }
     }
 
+    /// What callers are told that are rejected.
+    fn retry_after(&self) -> Option<Duration> {
+        let ends = match self.state {
+            State::Open { until, .. } => until,
+            State::Ramping { since } if !self.is_available() => {
+                since + self.config.recovery_ramp().unwrap()
+            }
+            State::HalfOpen { since } => {
+                let ends = since + self.config.half_open_timeout();
+                if self.now < ends && self.free() > 0 {
+                    return None;
+                }
+                ends.min(self.now + self.config.probe_lease())
+            }
+            _ => return None,
+        };
+        Some(ends.saturating_sub(self.now))
+    }
+
     fn is_available(&self) -> bool {
         match self.state {
             State::Closed | State::Disabled => true,
@@ -544,6 +564,23 @@ impl Model {
             }
         }
     }
+}
+
+/// Over which time or calls failures are counted, if they are.
+fn errors_span(config: &CircuitBreakerConfig) -> Option<Span> {
+    let all = config.record() == Record::All;
+    (all || config.error_threshold_percentage().is_some()).then(|| span(config))
+}
+
+fn slow_span(config: &CircuitBreakerConfig) -> Option<Span> {
+    let all = config.record() == Record::All && config.slow_call_duration().is_some();
+    (all || config.slow_call_percentage().is_some()).then(|| span(config))
+}
+
+type Span = Result<u32, Duration>;
+
+fn span(config: &CircuitBreakerConfig) -> Span {
+    config.window().ok_or(config.monitoring_period())
 }
 
 // ===== what may happen =====
@@ -664,20 +701,41 @@ fn config() -> impl Strategy<Value = CircuitBreakerConfig> {
 
 // ===== both side by side =====
 
+impl Model {
+    fn state(&self) -> CircuitState {
+        match self.state {
+            State::Closed | State::Ramping { .. } => CircuitState::Closed,
+            State::Open { .. } => CircuitState::Open,
+            State::HalfOpen { .. } => CircuitState::HalfOpen,
+            State::ForcedOpen => CircuitState::ForcedOpen,
+            State::Disabled => CircuitState::Disabled,
+        }
+    }
+
+    /// Whoever is rejected is told the state, why the circuit opened, and for how long.
+    fn expect(&self, open: Open) {
+        let told = (open.state, open.reason);
+        assert_eq!(told, (self.state(), self.reason));
+        // Where a call would be admitted that comes now, there is nothing to wait for.
+        let wait = match self.state {
+            State::ForcedOpen => None,
+            _ => Some(self.retry_after().unwrap_or_default()),
+        };
+        assert_eq!(open.retry_after, wait);
+    }
+}
+
 fn compare(circuit: &Circuit, model: &Model) {
     let seen = circuit.metrics();
-    let expected_state = match model.state {
-        State::Closed | State::Ramping { .. } => CircuitState::Closed,
-        State::Open { .. } => CircuitState::Open,
-        State::HalfOpen { .. } => CircuitState::HalfOpen,
-        State::ForcedOpen => CircuitState::ForcedOpen,
-        State::Disabled => CircuitState::Disabled,
-    };
-    assert_eq!(seen.current_state, expected_state);
+    assert_eq!(seen.current_state, model.state());
     assert_eq!(seen.trip_reason, model.reason);
+    assert_eq!(seen.retry_after, model.retry_after());
     assert_eq!(circuit.is_available(), model.is_available());
+    // What is not kept is absent.
+    let all = model.config.record() == Record::All;
+    assert_eq!(seen.successful_requests.is_some(), all);
     let totals = Totals {
-        successful: seen.successful_requests.unwrap(),
+        successful: seen.successful_requests.unwrap_or(model.totals.successful),
         failed: seen.failed_requests,
         ignored: seen.ignored_requests,
         rejected: seen.rejected_requests,
@@ -689,22 +747,32 @@ fn compare(circuit: &Circuit, model: &Model) {
         failed_recoveries: seen.failed_recoveries_total,
     };
     assert_eq!(totals, model.totals);
-    assert_eq!(seen.in_flight, Some(model.in_flight.len() as u64));
-    let settled = totals.successful + totals.failed + totals.ignored;
     let in_flight = model.in_flight.len() as u64;
-    assert_eq!(seen.total_requests, Some(settled + in_flight));
+    assert_eq!(seen.in_flight, all.then_some(in_flight));
+    let settled = totals.successful + totals.failed + totals.ignored;
+    assert_eq!(seen.total_requests, all.then_some(settled + in_flight));
     let rate = |(bad, all): (usize, usize)| bad as f64 / all.max(1) as f64;
-    assert!((seen.error_rate.unwrap() - rate(model.errors())).abs() < 1e-9);
+    assert_eq!(
+        seen.error_rate.is_some(),
+        errors_span(&model.config).is_some()
+    );
+    if let Some(error_rate) = seen.error_rate {
+        assert!((error_rate - rate(model.errors())).abs() < 1e-9);
+    }
+    assert_eq!(seen.slow_rate.is_some(), slow_span(&model.config).is_some());
     if let Some(slow_rate) = seen.slow_rate {
-        assert_eq!(seen.slow_requests, Some(model.totals.slow));
         assert!((slow_rate - rate(model.slow())).abs() < 1e-9);
     }
-    if let State::Open { until, .. } = model.state {
-        assert_eq!(seen.retry_after, Some(until.saturating_sub(model.now)));
-    }
+    let slow = model.config.slow_call_duration();
+    assert_eq!(seen.slow_requests, slow.map(|_| model.totals.slow));
 }
 
-fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
+fn check(record: Record, config: CircuitBreakerConfig, steps: Vec<Step>) {
+    let recording = |config: CircuitBreakerConfig| {
+        let config = config.to_builder().record(record).build();
+        config.expect("it was well before")
+    };
+    let config = recording(config);
     let clock = ManualClock::new();
     let circuit = Circuit::with_clock(config.clone(), clock.clone());
     let mut model = Model::new(config);
@@ -715,7 +783,7 @@ fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
             Step::Acquire => {
                 let permit = circuit.try_acquire();
                 assert_eq!(permit.is_ok(), model.acquire(None).is_some());
-                permits.extend(permit);
+                permits.extend(permit.map_err(|open| model.expect(open)));
             }
             Step::Settle(index, end) if !permits.is_empty() => {
                 let index = index.index(permits.len());
@@ -731,14 +799,17 @@ fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
                 (Ok(Some(lease)), Some(Some(id))) => leases.push((lease, id)),
                 (real, expected) => {
                     assert_eq!(real.is_ok(), expected.is_some());
-                    assert_eq!(real.ok().flatten().is_some(), expected.flatten().is_some());
+                    match real {
+                        Ok(lease) => assert_eq!(lease.is_some(), expected.flatten().is_some()),
+                        Err(rejection) => model.expect(rejection.into()),
+                    }
                 }
             },
             Step::Spend(index) if !leases.is_empty() => {
                 let (lease, id) = leases.remove(index.index(leases.len()));
                 let permit = circuit.acquire(&mut Some(lease));
                 assert_eq!(permit.is_ok(), model.acquire(Some(id)).is_some());
-                permits.extend(permit);
+                permits.extend(permit.map_err(|rejection| model.expect(rejection.into())));
             }
             Step::Release(index) if !leases.is_empty() => {
                 let (lease, id) = leases.remove(index.index(leases.len()));
@@ -751,8 +822,9 @@ fn check(config: CircuitBreakerConfig, steps: Vec<Step>) {
                 model.now += by;
             }
             Step::Reconfigure(config) => {
-                circuit.reconfigure((*config).clone());
-                model.reconfigure(*config);
+                let config = recording(*config);
+                circuit.reconfigure(config.clone());
+                model.reconfigure(config);
             }
             Step::Manual(manual) => {
                 match manual {
@@ -798,9 +870,10 @@ proptest! {
 
     #[test]
     fn b2_to_b14_the_circuit_equals_the_model(
+        record in prop::sample::select(vec![Record::All, Record::Rules]),
         config in config(),
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        check(config, steps);
+        check(record, config, steps);
     }
 }
