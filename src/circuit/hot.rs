@@ -5,8 +5,11 @@
 //! turn, the next step of the window, another configuration) is done under the circuit's lock, in
 //! [`Machine`](super::machine::Machine), which publishes its results here.
 
+mod settlement;
+
 use std::{sync::OnceLock, time::Duration};
 
+pub(super) use self::settlement::{End, Missed};
 #[cfg(feature = "latency")]
 use super::latency::Latencies;
 use super::{
@@ -15,13 +18,12 @@ use super::{
     outcome::Outcome,
     run::Run,
     running::Running,
-    state::TripReason,
     sync::{
         AtomicU64,
         Ordering::{Acquire, Relaxed, Release},
     },
     tallies::Tallies,
-    window::{Kind, Rate},
+    window::{Rate, TimeWindow},
     word::Word,
 };
 
@@ -39,6 +41,7 @@ pub(super) struct Hot {
     run: Run,
     /// Calls that failed.
     pub(super) errors: Rate,
+    pub(super) time: TimeWindow,
     pub(super) tallies: Tallies,
 }
 
@@ -71,18 +74,6 @@ struct Settings {
 /// A moment that no clock reaches.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// How a call ended, as far as the rules are concerned.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct End {
-    pub(super) now: u64,
-    pub(super) ran: u64,
-    pub(super) bad: bool,
-}
-
-/// The call is of another generation or shape, and is not counted yet.
-#[derive(Debug)]
-pub(super) struct Missed;
-
 impl Hot {
     /// Not to be used before it is [configured](Self::configure) and a word published.
     pub(super) fn new() -> Self {
@@ -102,6 +93,7 @@ impl Hot {
             latencies: OnceLock::new(),
             run: Run::new(),
             errors: Rate::new(),
+            time: TimeWindow::new(),
             tallies: Tallies::new(),
         }
     }
@@ -154,136 +146,6 @@ impl Hot {
             least if ran() >= least => Outcome::FAILURE,
             _ => Outcome::Ignored,
         }
-    }
-
-    /// Counts a success that changes nothing: it is of the present generation and shape, nothing is
-    /// recorded of it but in a window of calls, and that holds none but good ones; and there is no
-    /// run to be ended. False if it is not like that.
-    #[inline]
-    pub(super) fn succeed(&self, word: Word) -> bool {
-        !word.records_success()
-            && (word.errors() != Kind::Calls || self.errors.is_clean())
-            // Asked after the window: see `CountWindow::record`. (Who ramps up goes the long way.)
-            && self.word() == word
-            && self.run.is_empty()
-    }
-
-    /// Counts a success that is [recorded in time](Word::records_in_time), with half of what
-    /// [`settle`](Self::settle) does. Nothing is counted if something is in the way.
-    #[inline(always)]
-    pub(super) fn succeed_in_time(
-        &self,
-        word: Word,
-        end: End,
-        turn: impl Fn(),
-    ) -> Result<Option<TripReason>, Missed> {
-        let is_current = || self.word() == word;
-        let counts = self.errors.record_good(end.now, is_current).ok_or(Missed)?;
-        if word.is_counted() {
-            self.took(end.ran);
-            self.tallies.last_success.store(end.now, Relaxed);
-        }
-        self.run.success(word.generation());
-        // It can be broken by a success: the window may hold enough calls only now.
-        let mut broken = None;
-        if counts.bad != 0 && self.errors.is_broken_by(counts) {
-            broken = Some(TripReason::ErrorRate);
-        }
-        if word.is_watched() {
-            broken = broken.or(self.settle_slow(word, end, turn));
-        }
-        Ok(broken)
-    }
-
-    /// Counts how a call ended that was admitted in `word`, a state whose calls are recorded.
-    /// Returns the rule that says open, if one does. `turn` turns the windows on to now.
-    #[inline]
-    pub(super) fn settle(
-        &self,
-        word: Word,
-        end: End,
-        turn: impl Fn(),
-    ) -> Result<Option<TripReason>, Missed> {
-        let is_current = || self.word().carried() == word;
-        let mut broken = None;
-        if word.errors() != Kind::None {
-            let recorded = self
-                .errors
-                .record(word.errors(), end.bad, end.now, is_current, &turn);
-            if self.errors.is_broken_by(recorded.ok_or(Missed)?) {
-                broken = Some(TripReason::ErrorRate);
-            }
-        } else if !is_current() {
-            return Err(Missed);
-        }
-        if word.is_tallied(end.bad) {
-            self.tallies.settled(end.bad);
-        }
-        if word.is_watched()
-            && let Some(reason) = self.settle_slow(word, end, turn)
-        {
-            broken = broken.or(Some(reason));
-        }
-        if end.bad {
-            // A run outranks the rates, because it is the plainest news.
-            if self.run.failure(word.generation()) {
-                broken = Some(TripReason::ConsecutiveFailures);
-            }
-            if is_current() {
-                self.tallies.last_failure.store(end.now, Relaxed);
-            }
-        } else {
-            self.run.success(word.generation());
-            if word.is_counted() {
-                self.tallies.last_success.store(end.now, Relaxed);
-            }
-        }
-        Ok(broken)
-    }
-
-    #[inline(always)]
-    fn settle_slow(&self, word: Word, end: End, turn: impl Fn()) -> Option<TripReason> {
-        let is_slow = self.is_slow(end.ran);
-        if is_slow {
-            Tallies::count(&self.tallies.slow);
-        }
-        let slow = self.slow()?;
-        if end.now >= slow.running.due() {
-            turn();
-        }
-        let is_current = || self.word().carried() == word;
-        // If it is not current any more, what this window holds has just been cleared away.
-        let is_simple = !is_slow && word.slow() == Kind::Time;
-        let counts = is_simple.then(|| slow.rate.record_good(end.now, is_current));
-        let mut counts = match counts.flatten() {
-            Some(counts) => counts,
-            None => slow
-                .rate
-                .record(word.slow(), is_slow, end.now, is_current, turn)?,
-        };
-        counts.bad += slow.running.overdue(word.cohort());
-        let broken = slow.rate.is_broken_by(counts);
-        broken.then_some(TripReason::SlowCalls)
-    }
-
-    /// Counts a call that is too late to move anything else.
-    #[cold]
-    pub(super) fn settle_late(&self, ran: u64, bad: bool) {
-        self.tallies.settled(bad);
-        if self.is_slow(ran) {
-            Tallies::count(&self.tallies.slow);
-        }
-    }
-
-    /// Counts the latency of a call that has succeeded or failed.
-    #[inline]
-    pub(super) fn took(&self, ran: u64) {
-        #[cfg(feature = "latency")]
-        if let Some(latencies) = self.latencies.get() {
-            latencies.record(ran);
-        }
-        #[cfg(not(feature = "latency"))]
-        let _ = ran;
     }
 
     // ===== for the machine, under the lock =====

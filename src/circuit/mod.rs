@@ -27,7 +27,7 @@
 //! # What holds under concurrency
 //!
 //! While a circuit is closed its calls take no lock: each is admitted at one read of the state, and
-//! settled at one access to each rule's own word. Changes of state and half-open turns happen under
+//! settled at one access to the word of each rule. (Both rates share one, in a window of time.) Changes of state and half-open turns happen under
 //! a lock that is held for a few dozen instructions, and never while user code, a waker or a
 //! listener runs.
 //!
@@ -191,7 +191,8 @@ impl Circuit {
     /// whoever waits looks again.
     ///
     /// What the windows hold stays, unless they are to be over another time or number of calls; then
-    /// they begin anew. The run of failures, the state and the totals stay in any case. An open
+    /// they begin anew. (Calls that settled while none could be slow count as not slow in a window of
+    /// time; a window of calls begins to look for slow ones with none.) The run of failures, the state and the totals stay in any case. An open
     /// circuit waits as long as it would with the new `reset_timeout` and `reset_backoff`, counted
     /// from when it opened. Calls in flight while `slow_call_duration` is changed count as slow only
     /// when they have settled. While [`Record::Rules`] holds, totals that it does not keep stand

@@ -15,7 +15,7 @@ use loom::{model::Builder, thread};
 use super::{
     config::CircuitBreakerConfigBuilder,
     shared::Readiness,
-    window::{Counts, TimeWindow},
+    window::{Settled, Sums, TimeWindow},
     *,
 };
 
@@ -445,14 +445,15 @@ struct Turned {
 }
 
 impl Turned {
-    fn record(&self, bad: bool, now: u64) -> Counts {
-        let good = (!bad).then(|| self.window.record_good(now, || true));
-        if let Some(counts) = good.flatten() {
-            return counts;
+    /// What the call saw, unless it was one good call among others.
+    fn record(&self, bad: bool, now: u64) -> Option<Sums> {
+        if !bad && self.window.record_among_good(now, || true) {
+            return None;
         }
         let turn = || self.window.turn(&mut self.ring.lock().unwrap(), now);
-        let counts = self.window.record(bad, now, || true, turn);
-        counts.expect("the generation is the present one")
+        let call = Settled::new(bad, bad);
+        let sums = self.window.record(call, now, || true, turn);
+        Some(sums.expect("the generation is the present one"))
     }
 }
 
@@ -470,12 +471,15 @@ fn a_window_loses_nothing_while_it_turns(bad: bool) {
         let handle = thread::spawn(move || theirs.record(bad, 1));
         let mine = turned.record(bad, 0);
         let their = handle.join().unwrap();
-        let mut seen = [mine.settled(), their.settled()];
-        seen.sort_unstable();
-        assert_eq!(seen, [2, 3], "each sees its predecessors, and itself");
+        if bad {
+            let mut seen = [mine, their].map(|sums| sums.expect("it is bad").settled);
+            seen.sort_unstable();
+            assert_eq!(seen, [2, 3], "each sees its predecessors, and itself");
+        }
         let mut ring = turned.ring.lock().unwrap();
-        let held = turned.window.counts(&mut ring, 1);
-        assert_eq!((held.settled(), held.bad), (3, if bad { 3 } else { 0 }));
+        let held = turned.window.sums(&mut ring, 1);
+        let bad = if bad { 3 } else { 0 };
+        assert_eq!((held.settled, held.failed, held.slow), (3, bad, bad));
         assert_eq!(turned.window.lifetime(&ring), held);
     });
 }

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use super::{
     clock::nanos,
     hot::NEVER,
-    machine::{Cause, Settlement},
+    machine::Cause,
     outcome::Outcome,
     shared::Shared,
     state::{CircuitState, TripReason},
@@ -48,10 +48,7 @@ impl Permit {
     pub(crate) fn rejected(rejection: Rejection) -> Self {
         Self {
             circuit: None,
-            ticket: Ticket {
-                word: rejection.word.rejecting(),
-                started: rejection.wait,
-            },
+            ticket: Ticket::rejected(rejection),
         }
     }
 
@@ -59,13 +56,10 @@ impl Permit {
     #[cold]
     pub(crate) fn take_rejection(&mut self) -> Option<Open> {
         let ticket = std::mem::replace(&mut self.ticket, Ticket::ENDED);
-        let rejected = self.circuit.is_none() && ticket.word.is_rejecting();
-        rejected.then(|| {
-            Open::from(Rejection {
-                word: ticket.word,
-                wait: ticket.started,
-            })
-        })
+        match ticket.admitted() {
+            Err(rejection) if self.circuit.is_none() => Some(rejection.into()),
+            _ => None,
+        }
     }
 
     /// The dependency did its work.
@@ -97,7 +91,9 @@ impl Permit {
     /// Like [`settle`](Self::settle); what is left is an empty permit.
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
-        self.finish(outcome, Cause::Answered);
+        if let Some(circuit) = self.circuit.take() {
+            Shared::settle(circuit, self.ticket, outcome);
+        }
     }
 
     /// Like [`timed_out`](Self::timed_out); what is left is an empty permit.
@@ -118,10 +114,9 @@ impl Permit {
         }
     }
 
-    #[inline]
     fn finish(&mut self, outcome: Outcome, cause: Cause) {
         if let Some(circuit) = self.circuit.take() {
-            Shared::settle(circuit, self.ticket, Settlement { outcome, cause });
+            Shared::settle_otherwise(circuit, self.ticket, outcome, cause);
         }
     }
 
@@ -216,6 +211,27 @@ impl Ticket {
         word: Word(0),
         started: NEVER,
     };
+
+    /// Of a call that was rejected.
+    #[inline]
+    pub(super) fn rejected(rejection: Rejection) -> Self {
+        Self {
+            word: rejection.word.rejecting(),
+            started: rejection.wait,
+        }
+    }
+
+    /// The ticket itself, unless it is of a call that was rejected.
+    #[inline]
+    pub(super) fn admitted(self) -> Result<Self, Rejection> {
+        if self.word.is_rejecting() {
+            return Err(Rejection {
+                word: self.word,
+                wait: self.started,
+            });
+        }
+        Ok(self)
+    }
 }
 
 impl Drop for Permit {

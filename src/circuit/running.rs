@@ -81,20 +81,31 @@ impl Running {
     /// [`turn`](Self::turn) for that moment.
     #[inline]
     pub(super) fn enter(&self, cohort: u64, started: u64, turn: impl Fn()) {
+        let bucket = self.bucket(cohort, started);
+        if let Err(found) = bucket.add() {
+            self.enter_otherwise(&bucket, found, cohort, turn);
+        }
+    }
+
+    #[cold]
+    fn enter_otherwise(&self, bucket: &Bucket<'_>, mut found: u64, cohort: u64, turn: impl Fn()) {
         let mut turned = false;
         loop {
-            let bucket = self.bucket(cohort, started);
-            let Err(found) = bucket.add() else { return };
             if !bucket.is_of_cohort(found) {
                 return; // The generation is over, and nobody will ask for this call.
             }
             if turned || bucket.is_later(found) {
                 // It took so long to get here that the call is overdue by now. (Or the clock has been
                 // set back: then the bucket may be so far ahead that it looks like an earlier one.)
-                return self.add_overdue(cohort);
+                let _ = Bucket::overdue(&self.overdue, cohort).add();
+                return;
             }
             turn();
             turned = true;
+            match bucket.add() {
+                Ok(()) => return,
+                Err(later) => found = later,
+            }
         }
     }
 
@@ -115,11 +126,6 @@ impl Running {
         }
     }
 
-    #[cold]
-    fn add_overdue(&self, cohort: u64) {
-        let _ = Bucket::overdue(&self.overdue, cohort).add();
-    }
-
     /// How many calls of this cohort run for longer than a fast one, as of the last turn.
     #[inline]
     pub(super) fn overdue(&self, cohort: u64) -> u64 {
@@ -131,6 +137,12 @@ impl Running {
         // Who leaves may come before the turn that has taken it over adds it: then it is below 0.
         let calls = word & CALLS;
         if calls > CALLS / 2 { 0 } else { calls }
+    }
+
+    /// Whether nobody is overdue at `now`, so that there is nobody to be counted.
+    #[inline]
+    pub(super) fn is_idle_at(&self, now: u64) -> bool {
+        now < self.due() && self.overdue.load(Acquire) & CALLS == 0
     }
 
     /// When, by time alone, somebody may become overdue.

@@ -18,9 +18,11 @@ pub(super) struct Shape {
     /// 0: no call is slow. Else calls are watched while they run, and this is another number than
     /// the last time. (4 bits)
     pub(super) watching: u8,
-    /// The windows of failures and of slow calls. (2 bits each)
-    pub(super) errors: Kind,
-    pub(super) slow: Kind,
+    /// The windows that calls are counted in (2 bits), and whether the failed and the slow ones of
+    /// them are told apart.
+    pub(super) window: Kind,
+    pub(super) errors: bool,
+    pub(super) slow: bool,
     /// Another one each time that any of this changes. It recurs after 256 times; a call would have
     /// to be suspended in the midst of its settlement for exactly so many to be mistaken.
     pub(super) version: u8,
@@ -30,36 +32,54 @@ impl Shape {
     pub(super) const BITS: u32 = 20;
     pub(super) const COUNTING: u64 = 0b111;
     pub(super) const TIMED: u64 = 1 << 3;
-    pub(super) const WATCHING_SHIFT: u32 = 4;
+    pub(super) const WINDOW_SHIFT: u32 = 4;
+    pub(super) const IN_TIME: u64 = Kind::Time.pack() << Self::WINDOW_SHIFT;
+    pub(super) const ERRORS: u64 = 1 << 6;
+    pub(super) const SLOW: u64 = 1 << 7;
+    const VERSION_SHIFT: u32 = 8;
+    /// The highest, so that it stands beside the generation: see [`Word::cohort`].
+    ///
+    /// [`Word::cohort`]: super::word::Word::cohort
+    pub(super) const WATCHING_SHIFT: u32 = 16;
     pub(super) const WATCHING: u64 = 0b1111 << Self::WATCHING_SHIFT;
-    pub(super) const ERRORS_SHIFT: u32 = 8;
-    pub(super) const ERRORS_IN_TIME: u64 = Kind::Time.pack() << Self::ERRORS_SHIFT;
-    pub(super) const SLOW_SHIFT: u32 = 10;
-    pub(super) const SLOW: u64 = 0b11 << Self::SLOW_SHIFT;
-    const VERSION_SHIFT: u32 = 12;
 
     pub(super) fn bits(self) -> u64 {
         debug_assert!(self.counting < 8 && self.watching < 16);
         u64::from(self.counting)
             | if self.timed { Self::TIMED } else { 0 }
-            | (u64::from(self.watching) << Self::WATCHING_SHIFT)
-            | (self.errors.pack() << Self::ERRORS_SHIFT)
-            | (self.slow.pack() << Self::SLOW_SHIFT)
+            | (self.window.pack() << Self::WINDOW_SHIFT)
+            | if self.errors { Self::ERRORS } else { 0 }
+            | if self.slow { Self::SLOW } else { 0 }
             | (u64::from(self.version) << Self::VERSION_SHIFT)
+            | (u64::from(self.watching) << Self::WATCHING_SHIFT)
     }
 }
 
-/// What the configuration asks the windows of failures and of slow calls to be over.
-pub(super) fn spans(config: &CircuitBreakerConfig) -> [Option<Span>; 2] {
-    let all = config.record == Record::All;
-    let span = match config.window {
-        Some(calls) => Span::Calls(calls),
-        None => Span::Period(nanos(config.monitoring_period)),
-    };
-    let is_slow = config.slow_call_duration.is_some();
-    let errors = all || config.error_threshold_percentage.is_some();
-    let slow = (all && is_slow) || config.slow_call_percentage.is_some();
-    [errors.then_some(span), slow.then_some(span)]
+/// What the configuration asks the windows to be over, and which calls of them to tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Windows {
+    /// `None`: neither is asked for.
+    pub(super) span: Option<Span>,
+    pub(super) errors: bool,
+    pub(super) slow: bool,
+}
+
+impl Windows {
+    pub(super) fn of(config: &CircuitBreakerConfig) -> Self {
+        let all = config.record == Record::All;
+        let span = match config.window {
+            Some(calls) => Span::Calls(calls),
+            None => Span::Period(nanos(config.monitoring_period)),
+        };
+        let is_slow = config.slow_call_duration.is_some();
+        let errors = all || config.error_threshold_percentage.is_some();
+        let slow = (all && is_slow) || config.slow_call_percentage.is_some();
+        Self {
+            span: (errors || slow).then_some(span),
+            errors,
+            slow,
+        }
+    }
 }
 
 /// Whether calls have to know when they began.

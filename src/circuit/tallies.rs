@@ -5,6 +5,7 @@ use super::{
     machine::Cause,
     outcome::Outcome,
     sync::{AtomicU64, Ordering::Relaxed},
+    window::Sums,
 };
 
 #[derive(Debug)]
@@ -48,9 +49,29 @@ impl Tallies {
         counter.fetch_add(1, Relaxed);
     }
 
+    /// Counts a settled call; a good one only if those are counted.
     #[inline]
-    pub(super) fn settled(&self, bad: bool) {
-        Self::count(if bad { &self.bad } else { &self.good });
+    pub(super) fn settled(&self, bad: bool, slow: bool, counts_good: bool) {
+        if bad {
+            Self::count(&self.bad);
+        } else if counts_good {
+            Self::count(&self.good);
+        }
+        if slow {
+            Self::count(&self.slow);
+        }
+    }
+
+    /// Takes over what a window of time has counted.
+    pub(super) fn keep(&self, counted: Sums) {
+        let Sums {
+            settled,
+            failed,
+            slow,
+        } = counted;
+        self.good.fetch_add(settled - failed, Relaxed);
+        self.bad.fetch_add(failed, Relaxed);
+        self.slow.fetch_add(slow, Relaxed);
     }
 
     /// Remembers when a call of the present generation settled.

@@ -70,6 +70,7 @@ impl Word {
         self.ramping()
     }
 
+    #[inline]
     pub(super) fn is_rejecting(self) -> bool {
         self.0 & RAMPING != 0
     }
@@ -143,14 +144,14 @@ impl Word {
     /// Something has to be stored for a success in any case, or this is a state of its own.
     #[inline]
     pub(super) fn records_success(self) -> bool {
-        let recorded = Shape::COUNTING | Shape::WATCHING | Shape::ERRORS_IN_TIME | Shape::SLOW;
+        let recorded = Shape::COUNTING | Shape::WATCHING | Shape::IN_TIME | Shape::SLOW;
         !self.is_recorded() || self.has(recorded)
     }
 
-    /// Of a state whose calls are recorded, and that in a window of time.
+    /// Recorded in a window of time.
     #[inline]
-    pub(super) fn records_in_time(self) -> bool {
-        self.is_recorded() && self.has(Shape::ERRORS_IN_TIME)
+    pub(super) fn is_in_time(self) -> bool {
+        self.has(Shape::IN_TIME)
     }
 
     /// Everything is recorded, admissions included.
@@ -180,23 +181,25 @@ impl Word {
     /// When a call ended is to be known.
     #[inline]
     pub(super) fn is_timed_at_its_end(self) -> bool {
-        self.has(Shape::COUNTING | Shape::WATCHING | Shape::ERRORS_IN_TIME)
+        self.has(Shape::COUNTING | Shape::WATCHING | Shape::IN_TIME)
     }
 
-    /// The tallies count settled calls, because no window counts them for good.
+    /// The windows that calls are counted in.
     #[inline]
-    pub(super) fn is_tallied(self, bad: bool) -> bool {
-        !self.has(Shape::ERRORS_IN_TIME) && (bad || self.is_counted())
+    pub(super) fn window(self) -> Kind {
+        Kind::unpack(self.0 >> (SHAPE_SHIFT + Shape::WINDOW_SHIFT))
     }
 
+    /// The share of failures is kept.
     #[inline]
-    pub(super) fn errors(self) -> Kind {
-        Kind::unpack(self.0 >> (SHAPE_SHIFT + Shape::ERRORS_SHIFT))
+    pub(super) fn keeps_errors(self) -> bool {
+        self.has(Shape::ERRORS)
     }
 
+    /// The share of slow calls is kept.
     #[inline]
-    pub(super) fn slow(self) -> Kind {
-        Kind::unpack(self.0 >> (SHAPE_SHIFT + Shape::SLOW_SHIFT))
+    pub(super) fn keeps_slow(self) -> bool {
+        self.has(Shape::SLOW)
     }
 
     /// Whether the admissions of both are counted together.
@@ -208,7 +211,6 @@ impl Word {
     /// two changes of how they are watched.
     #[inline]
     pub(super) fn cohort(self) -> u64 {
-        let watching = (self.0 >> (SHAPE_SHIFT + Shape::WATCHING_SHIFT)) & 0xf;
-        watching | (self.generation() & 0xffff) << 4
+        (self.0 >> (SHAPE_SHIFT + Shape::WATCHING_SHIFT)) & 0xf_ffff
     }
 }

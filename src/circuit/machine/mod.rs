@@ -25,7 +25,7 @@ mod turn;
 
 use std::{collections::VecDeque, task::Waker, time::Duration};
 
-pub(super) use self::settlement::{Cause, Settlement};
+pub(super) use self::settlement::Cause;
 pub(crate) use self::turn::Lease;
 use self::{ramp::Ramp, turn::Turn};
 use super::{
@@ -36,7 +36,7 @@ use super::{
     shape::Shape,
     state::{CircuitState, TripReason},
     waiters::Waiters,
-    window::{Counts, Ring},
+    window::{Counts, Kind, Rate, Ring, Sums},
     word::Word,
 };
 
@@ -55,7 +55,8 @@ pub(super) struct Machine {
     asked_until: u64,
     /// Openings since it was last closed.
     openings: u32,
-    rings: Rings,
+    /// The part of the window of time that is kept under the lock, if there is that window.
+    ring: Option<Box<Ring>>,
     opened: u64,
     recoveries: u64,
     failed_recoveries: u64,
@@ -80,13 +81,6 @@ enum Phase {
     Disabled,
 }
 
-/// The parts of the windows that are kept under the lock.
-#[derive(Debug, Default)]
-struct Rings {
-    errors: Option<Box<Ring>>,
-    slow: Option<Box<Ring>>,
-}
-
 /// A change of state, as it happened.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Transition {
@@ -103,10 +97,10 @@ pub(super) struct Snapshot {
     pub(super) available: bool,
     /// When a probe is due, while the circuit is open.
     pub(super) due: Option<u64>,
-    /// What the windows hold, and what the window of failures has ever counted.
+    /// What the windows hold, and what the window of time has ever counted.
     pub(super) errors: Counts,
     pub(super) slow: Counts,
-    pub(super) lifetime: Counts,
+    pub(super) lifetime: Sums,
     pub(super) opened: u64,
     pub(super) recoveries: u64,
     pub(super) failed_recoveries: u64,
@@ -129,7 +123,7 @@ impl Machine {
             reason: None,
             asked_until: 0,
             openings: 0,
-            rings: Rings::default(),
+            ring: None,
             opened: 0,
             recoveries: 0,
             failed_recoveries: 0,
@@ -233,16 +227,33 @@ impl Machine {
 
     /// Prepares what a new generation is recorded in.
     fn begin(&mut self, hot: &Hot, now: u64) {
-        let (shape, rings) = (self.shape, &mut self.rings);
         if matches!(self.phase, Phase::Closed(_)) {
-            hot.errors.clear(shape.errors, &mut rings.errors);
-            if let Some(slow) = hot.slow() {
-                slow.rate.clear(shape.slow, &mut rings.slow);
-            }
+            self.clear(hot);
             hot.begin_run(self.generation);
             hot.set_look_at(0);
         }
         self.watch(hot, now);
+    }
+
+    /// Empties the windows. Nobody may be recording.
+    fn clear(&mut self, hot: &Hot) {
+        if let Some(ring) = &mut self.ring {
+            hot.time.clear(ring);
+        }
+        for rate in self.rates_of_calls(hot).into_iter().flatten() {
+            rate.clear();
+        }
+    }
+
+    /// The rates that are taken over windows of calls.
+    fn rates_of_calls<'a>(&self, hot: &'a Hot) -> [Option<&'a Rate>; 2] {
+        let shape = self.shape;
+        let slow = hot.slow().map(|slow| &slow.rate);
+        let rates = [
+            shape.errors.then_some(&hot.errors),
+            slow.filter(|_| shape.slow),
+        ];
+        rates.map(|rate| rate.filter(|_| shape.window == Kind::Calls))
     }
 
     /// Watches the calls of a new cohort, if calls are to be watched.
@@ -284,7 +295,7 @@ impl Machine {
 
     pub(super) fn snapshot(&mut self, hot: &Hot, now: u64) -> Snapshot {
         let [errors, slow] = self.counts(hot, now);
-        let lifetime = hot.errors.lifetime(&self.rings.errors);
+        let lifetime = self.lifetime(hot);
         Snapshot {
             available: self.is_available(now),
             due: matches!(self.phase, Phase::Open { .. }).then(|| self.until()),
@@ -301,19 +312,30 @@ impl Machine {
         }
     }
 
-    /// What the windows hold, and those calls that are not in them yet though they are slow already.
+    /// What the windows hold of failures and of slow calls, and those calls that are not in them yet
+    /// though they are slow already.
     fn counts(&mut self, hot: &Hot, now: u64) -> [Counts; 2] {
-        let (shape, rings) = (self.shape, &mut self.rings);
-        let errors = hot.errors.counts(shape.errors, &mut rings.errors, now);
-        let mut seen = Counts::default();
-        if let Some(slow) = hot.slow() {
-            seen = slow.rate.counts(shape.slow, &mut rings.slow, now);
-            if shape.watching != 0 {
-                slow.running.turn(now);
-                seen.bad += slow.running.overdue(self.word().cohort());
+        let [errors, mut slow] = match &mut self.ring {
+            Some(ring) => {
+                let sums = hot.time.sums(ring, now);
+                [sums.errors(), sums.slow()]
             }
+            None => self
+                .rates_of_calls(hot)
+                .map(|rate| rate.map_or(Counts::default(), Rate::counts)),
+        };
+        if self.shape.watching != 0 {
+            let running = hot.running();
+            running.turn(now);
+            slow = slow.and_bad(running.overdue(self.word().cohort()));
         }
-        [errors, seen]
+        [errors, slow]
+    }
+
+    /// All that the window of time has ever counted.
+    fn lifetime(&self, hot: &Hot) -> Sums {
+        let ring = self.ring.as_ref();
+        ring.map_or(Sums::default(), |ring| hot.time.lifetime(ring))
     }
 
     /// How long a rejected caller should stay away, if that is known. While probes are out their
@@ -336,10 +358,11 @@ impl Machine {
 
     /// Turns the windows on to `now`, and the watch over running calls.
     pub(super) fn turn(&mut self, hot: &Hot, now: u64) {
-        hot.errors.turn(&mut self.rings.errors, now);
-        if let Some(slow) = hot.slow() {
-            slow.rate.turn(&mut self.rings.slow, now);
-            slow.running.turn(now);
+        if let Some(ring) = &mut self.ring {
+            hot.time.turn(ring, now);
+        }
+        if self.shape.watching != 0 {
+            hot.running().turn(now);
         }
     }
 

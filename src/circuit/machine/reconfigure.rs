@@ -11,7 +11,7 @@ use crate::circuit::{
     clock::nanos,
     config::{CircuitBreakerConfig, Record},
     hot::Hot,
-    shape::{self, Shape},
+    shape::{self, Shape, Windows},
     state::TripReason,
     sync::Ordering::Relaxed,
     window::{Kind, Span},
@@ -41,28 +41,8 @@ impl Machine {
         hot.suspend();
         let begins_to_count = shape.counting != 0 && shape.counting != self.shape.counting;
         let watches_anew = shape.watching != self.shape.watching;
-        let before = std::mem::replace(&mut self.shape, shape);
-
-        let (old_spans, spans) = (
-            old.map_or([None; 2], shape::spans),
-            shape::spans(&self.config),
-        );
-        if spans[0] != old_spans[0] {
-            let ring = &mut self.rings.errors;
-            hot.errors.clear(before.errors, ring);
-            // What it has counted for good is no longer to be had from it.
-            let counted = hot.errors.lifetime(ring);
-            hot.tallies.good.fetch_add(counted.good, Relaxed);
-            hot.tallies.bad.fetch_add(counted.bad, Relaxed);
-            *ring = hot.errors.begin(spans[0], now);
-        }
-        if spans[1] != old_spans[1] {
-            let ring = &mut self.rings.slow;
-            if let Some(slow) = hot.slow() {
-                slow.rate.clear(before.slow, ring);
-                *ring = slow.rate.begin(spans[1], now);
-            }
-        }
+        self.shape = shape;
+        self.fit_windows(hot, now, old.map(Windows::of).unwrap_or_default());
         if begins_to_count {
             self.count_settled_as_admitted(hot);
         }
@@ -71,6 +51,33 @@ impl Machine {
         }
         hot.configure(&self.config, self.generation);
         hot.publish(self.word(), self.until());
+    }
+
+    /// Has the windows be what the configuration asks for, where they aren't by `old`. Nobody may be
+    /// recording.
+    fn fit_windows(&mut self, hot: &Hot, now: u64, old: Windows) {
+        let new = Windows::of(&self.config);
+        let period = |windows: Windows| match windows.span {
+            Some(Span::Period(period)) => Some(period),
+            _ => None,
+        };
+        if period(new) != period(old) {
+            if let Some(ring) = &mut self.ring {
+                hot.time.clear(ring);
+            }
+            // What it has counted for good is no longer to be had from it.
+            hot.tallies.keep(self.lifetime(hot));
+            self.ring = period(new).map(|period| Box::new(hot.time.begin(period, now)));
+        }
+        if let Some(Span::Calls(size)) = new.span {
+            let resized = new.span != old.span;
+            let changed = [resized || !old.errors, resized || !old.slow];
+            for (rate, changed) in self.rates_of_calls(hot).into_iter().zip(changed) {
+                if let Some(rate) = rate.filter(|_| changed) {
+                    rate.begin(size);
+                }
+            }
+        }
     }
 
     /// The shape that the configuration asks for; another version if that is another shape.
@@ -92,17 +99,17 @@ impl Machine {
             same if same == slow_after => self.shape.watching,
             Some(_) => another(&mut self.last.watching, 15),
         };
-        let spans = shape::spans(config);
-        let [errors, slow] = spans.map(|span| span.map_or(Kind::None, Span::kind));
+        let windows = Windows::of(config);
         let mut shape = Shape {
             counting,
             timed: shape::is_timed(config),
             watching,
-            errors,
-            slow,
+            window: windows.span.map_or(Kind::None, Span::kind),
+            errors: windows.errors,
+            slow: windows.slow,
             version: self.shape.version,
         };
-        if shape != self.shape || old.map(shape::spans) != Some(spans) {
+        if shape != self.shape || old.map(Windows::of) != Some(windows) {
             shape.version = shape.version.wrapping_add(1);
         }
         shape
@@ -114,7 +121,7 @@ impl Machine {
         let tallies = &hot.tallies;
         let settled =
             [&tallies.good, &tallies.bad, &tallies.ignored].map(|count| count.load(Relaxed));
-        let counted = hot.errors.lifetime(&self.rings.errors).settled();
+        let counted = self.lifetime(hot).settled;
         let admitted = settled.iter().sum::<u64>() + counted;
         tallies.admitted.store(admitted, Relaxed);
     }

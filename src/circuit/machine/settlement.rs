@@ -6,24 +6,6 @@ use crate::circuit::{
     tallies::Tallies, word::Word,
 };
 
-/// How a call ended.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::circuit) struct Settlement {
-    pub(in crate::circuit) outcome: Outcome,
-    pub(in crate::circuit) cause: Cause,
-}
-
-impl Settlement {
-    pub(in crate::circuit) const SUCCESS: Self = Self {
-        outcome: Outcome::Success,
-        cause: Cause::Answered,
-    };
-    pub(in crate::circuit) const FAILURE: Self = Self {
-        outcome: Outcome::FAILURE,
-        cause: Cause::Answered,
-    };
-}
-
 /// Who ended a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::circuit) enum Cause {
@@ -127,10 +109,8 @@ impl Machine {
             return;
         }
         let [errors, slow] = self.counts(hot, now);
-        let slow_turns = hot.slow().map(|slow| slow.rate.next_turn(&self.rings.slow));
         let turns = [
-            hot.errors.next_turn(&self.rings.errors),
-            slow_turns.flatten(),
+            self.ring.as_ref().map(|_| hot.time.ends()),
             hot.slow().map(|slow| slow.running.due()),
         ];
         hot.set_look_at(turns.into_iter().flatten().min().unwrap_or(0));

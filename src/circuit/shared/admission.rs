@@ -22,30 +22,39 @@ impl Shared {
                 started: NEVER,
             });
         }
-        self.admit_rest(word, lease)
+        self.admit_rest(word, lease).admitted()
     }
 
+    /// The ticket may be that of a [rejected](Ticket::rejected) call: so it is returned in two
+    /// registers.
     #[inline(never)]
-    fn admit_rest(&self, word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
-        // What most calls are, without what the rest has to be ready for.
-        if word.admits_all() && !word.is_watched() {
-            return Ok(self.begin(word, self.started(word)));
+    fn admit_rest(&self, word: Word, lease: &mut Option<Lease>) -> Ticket {
+        if !word.admits_all() {
+            return self.admit_slowly(word, lease);
         }
-        self.admit_watched(word, lease)
-    }
-
-    #[inline(never)]
-    fn admit_watched(&self, word: Word, lease: &mut Option<Lease>) -> Result<Ticket, Rejection> {
-        let word = if word.admits_all() {
-            word
-        } else {
-            self.admit_slowly(word, lease)?
-        };
-        self.look_and_begin(word, lease)
+        let started = self.started(word);
+        if word.is_watched() {
+            if started >= self.hot.look_at() {
+                return self.look_and_admit(word, started, lease);
+            }
+            self.watch(word, started);
+        }
+        if word.is_counted() {
+            Tallies::count(&self.hot.tallies.admitted);
+        }
+        Ticket { word, started }
     }
 
     #[cold]
-    fn admit_slowly(&self, word: Word, lease: &mut Option<Lease>) -> Result<Word, Rejection> {
+    fn admit_slowly(&self, word: Word, lease: &mut Option<Lease>) -> Ticket {
+        match self.ask(word, lease) {
+            Ok(word) => self.look_and_admit(word, self.started(word), lease),
+            Err(rejection) => Ticket::rejected(rejection),
+        }
+    }
+
+    /// Asks for a call that not everybody may make.
+    fn ask(&self, word: Word, lease: &mut Option<Lease>) -> Result<Word, Rejection> {
         let lease = lease.take();
         if let Some(rejection) = self.rejection(word) {
             Tallies::count(&self.hot.tallies.rejected);
@@ -55,34 +64,41 @@ impl Shared {
     }
 
     /// Begins a call that was admitted, unless the rules say otherwise by now.
-    pub(super) fn look_and_begin(
+    #[cold]
+    pub(super) fn look_and_admit(
         &self,
         mut word: Word,
+        started: u64,
         lease: &mut Option<Lease>,
-    ) -> Result<Ticket, Rejection> {
-        let started = self.started(word);
-        if word.is_watched() && word.is_recorded() && started >= self.hot.look_at() {
-            word = self.look(word, lease)?;
-        }
-        Ok(self.begin(word, started))
-    }
-
-    #[inline]
-    fn started(&self, word: Word) -> u64 {
-        if word.is_timed() { self.now() } else { NEVER }
-    }
-
-    /// Records what is to be known of a call that was admitted.
-    #[inline]
-    fn begin(&self, word: Word, started: u64) -> Ticket {
+    ) -> Ticket {
         if word.is_watched() && word.is_recorded() {
-            let turn = || self.turn(started);
-            self.hot.running().enter(word.cohort(), started, turn);
+            if started >= self.hot.look_at() {
+                match self.look(word, lease) {
+                    Ok(present) => word = present,
+                    Err(rejection) => return Ticket::rejected(rejection),
+                }
+            }
+            // It may be half-open now.
+            if word.is_recorded() {
+                self.watch(word, started);
+            }
         }
         if word.is_counted() {
             Tallies::count(&self.hot.tallies.admitted);
         }
         Ticket { word, started }
+    }
+
+    #[inline]
+    pub(super) fn started(&self, word: Word) -> u64 {
+        if word.is_timed() { self.now() } else { NEVER }
+    }
+
+    /// Watches a call while it runs.
+    #[inline]
+    fn watch(&self, word: Word, started: u64) {
+        let turn = || self.turn(started);
+        self.hot.running().enter(word.cohort(), started, turn);
     }
 
     /// Looks at the rules because time has passed, and admits the call anew if the circuit is no
@@ -94,7 +110,7 @@ impl Shared {
         if present.carried() == word {
             return Ok(word);
         }
-        self.admit_slowly(present, lease)
+        self.ask(present, lease)
     }
 
     /// The rejection by a circuit that is open and not yet due for a probe, without the lock.

@@ -9,7 +9,6 @@ use crate::circuit::{
         AtomicU64,
         Ordering::{Acquire, Relaxed},
     },
-    window::Kind,
 };
 
 impl Shared {
@@ -28,11 +27,11 @@ impl Shared {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         let moment = |counter| Some(read(counter)).filter(|at| *at != NEVER).map(date);
         let tallies = &hot.tallies;
-        let (good, bad) = (read(&tallies.good), read(&tallies.bad));
         let counted = seen.lifetime;
-        let failed = counted.bad + bad;
+        let failed = counted.failed + read(&tallies.bad);
         let ignored = read(&tallies.ignored);
-        let successful = word.is_counted().then_some(counted.good + good);
+        let good = counted.settled - counted.failed + read(&tallies.good);
+        let successful = word.is_counted().then_some(good);
         // After the settled ones, so that it is never less than those. Acquire for that order.
         let admitted = tallies.admitted.load(Acquire);
         let total = word.is_counted().then_some(admitted);
@@ -45,15 +44,17 @@ impl Shared {
             rejected_requests: read(&tallies.rejected),
             cancelled_requests: read(&tallies.cancelled),
             timed_out_requests: read(&tallies.timed_out),
-            slow_requests: word.is_watched().then(|| read(&tallies.slow)),
+            slow_requests: word
+                .is_watched()
+                .then(|| counted.slow + read(&tallies.slow)),
             in_flight,
             last_success_time: moment(&tallies.last_success).filter(|_| word.is_counted()),
             last_failure_time: moment(&tallies.last_failure).filter(|_| word.is_timed_at_its_end()),
             current_state: seen.state,
             available: seen.available,
             state_changed_at: date(seen.since),
-            error_rate: (word.errors() != Kind::None).then(|| seen.errors.rate()),
-            slow_rate: (word.slow() != Kind::None).then(|| seen.slow.rate()),
+            error_rate: word.keeps_errors().then(|| seen.errors.rate()),
+            slow_rate: word.keeps_slow().then(|| seen.slow.rate()),
             retry_after: seen.retry_after,
             next_probe_at: seen.due.map(date),
             latency: self.latency().filter(|_| word.is_counted()),

@@ -3,7 +3,7 @@
 use super::Shared;
 use crate::circuit::{
     hot::{End, Missed, NEVER},
-    machine::{Lease, Settlement},
+    machine::{Cause, Lease},
     outcome::Outcome,
     permit::Ticket,
     state::TripReason,
@@ -13,12 +13,14 @@ use crate::circuit::{
 };
 
 impl Shared {
+    /// Settles a call that was answered.
     #[inline]
-    pub(in crate::circuit) fn settle(this: Arc<Self>, ticket: Ticket, settlement: Settlement) {
-        if settlement.outcome != Outcome::Success {
-            Self::settle_otherwise(this, ticket, settlement);
-        } else if !this.hot.succeed(ticket.word) {
-            Self::settle_success(this, ticket);
+    pub(in crate::circuit) fn settle(this: Arc<Self>, ticket: Ticket, outcome: Outcome) {
+        match outcome {
+            Outcome::Success if this.hot.succeed(ticket.word) => {}
+            Outcome::Success => Self::succeed(this, ticket),
+            Outcome::Failure { retry_after: None } => Self::fail(this, ticket),
+            _ => Self::settle_otherwise(this, ticket, outcome, Cause::Answered),
         }
     }
 
@@ -26,41 +28,64 @@ impl Shared {
     // It takes the handle along, so that there is one place less to drop it.
 
     #[inline(never)]
-    fn settle_success(this: Arc<Self>, ticket: Ticket) {
+    fn succeed(this: Arc<Self>, ticket: Ticket) {
         let word = ticket.word;
-        if !word.records_in_time() {
-            Self::settle_otherwise(this, ticket, Settlement::SUCCESS);
-        } else if word.is_watched() {
-            Self::succeed_watched(this, ticket);
-        } else {
-            this.succeed_in_time(ticket);
+        if !word.is_timed_at_its_end() {
+            return this.settle_untimed(ticket, Outcome::Success);
         }
-    }
-
-    #[inline(never)]
-    fn succeed_watched(this: Arc<Self>, ticket: Ticket) {
+        if !word.is_recorded() {
+            return this.settle_probe(ticket, Outcome::Success);
+        }
         this.unwatch(ticket);
-        this.succeed_in_time(ticket);
-    }
-
-    #[inline(always)]
-    fn succeed_in_time(&self, ticket: Ticket) {
-        let word = ticket.word;
-        let end = self.end(ticket, word, Outcome::Success);
-        match self.hot.succeed_in_time(word, end, || self.turn(end.now)) {
-            Ok(None) => {}
-            Ok(broken) => self.conclude(word, broken, Outcome::Success),
-            Err(Missed) => self.record(ticket, Outcome::Success),
+        let now = this.now();
+        let end = End::of(ticket, now, false);
+        if !word.is_in_time() || !this.hot.succeed_in_time(word, end) {
+            return this.record(ticket, now, Outcome::Success);
+        }
+        this.hot.succeeded(word, now);
+        if word.is_counted() {
+            this.hot.took(end.ran);
         }
     }
 
     #[inline(never)]
-    fn settle_otherwise(this: Arc<Self>, ticket: Ticket, settlement: Settlement) {
-        this.settle_fully(ticket, settlement);
+    fn fail(this: Arc<Self>, ticket: Ticket) {
+        if !ticket.word.is_timed_at_its_end() {
+            return this.settle_untimed(ticket, Outcome::FAILURE);
+        }
+        if !ticket.word.is_recorded() {
+            return this.settle_probe(ticket, Outcome::FAILURE);
+        }
+        this.unwatch(ticket);
+        this.record(ticket, this.now(), Outcome::FAILURE);
     }
 
-    fn settle_fully(&self, ticket: Ticket, settlement: Settlement) {
-        let Settlement { outcome, cause } = settlement;
+    /// Settles a call of which no more is recorded than the rules need, and they need no time.
+    #[inline(always)]
+    fn settle_untimed(&self, ticket: Ticket, outcome: Outcome) {
+        let word = ticket.word;
+        if !word.is_recorded() {
+            return self.settle_probe(ticket, outcome);
+        }
+        match self.hot.settle_untimed(word, outcome != Outcome::Success) {
+            Ok(None) => {}
+            Ok(broken) => self.conclude(word, broken, outcome),
+            Err(Missed) => self.settle_anew(ticket, outcome),
+        }
+    }
+
+    /// Settles any call.
+    #[inline(never)]
+    pub(in crate::circuit) fn settle_otherwise(
+        this: Arc<Self>,
+        ticket: Ticket,
+        outcome: Outcome,
+        cause: Cause,
+    ) {
+        this.settle_fully(ticket, outcome, cause);
+    }
+
+    fn settle_fully(&self, ticket: Ticket, outcome: Outcome, cause: Cause) {
         self.hot.tallies.cause(cause);
         if !ticket.word.is_recorded() {
             return self.settle_probe(ticket, outcome);
@@ -69,7 +94,8 @@ impl Shared {
         if outcome == Outcome::Ignored {
             return self.settle_ignored(ticket);
         }
-        self.record(ticket, outcome);
+        let is_timed = ticket.word.is_timed_at_its_end();
+        self.record(ticket, if is_timed { self.now() } else { NEVER }, outcome);
     }
 
     /// A call no longer runs. Before it enters the window, so that it is never counted twice.
@@ -82,32 +108,16 @@ impl Shared {
     }
 
     #[inline(never)]
-    fn record(&self, ticket: Ticket, outcome: Outcome) {
-        let end = self.end(ticket, ticket.word, outcome);
+    fn record(&self, ticket: Ticket, now: u64, outcome: Outcome) {
+        let end = End::of(ticket, now, outcome != Outcome::Success);
         if ticket.word.is_counted() {
             self.hot.took(end.ran);
         }
-        match self.hot.settle(ticket.word, end, || self.turn(end.now)) {
+        match self.hot.settle(ticket.word, end, || self.turn(now)) {
             Ok(None) if !end.bad || outcome == Outcome::FAILURE => {}
             Ok(broken) => self.conclude(ticket.word, broken, outcome),
             Err(Missed) => self.settle_anew(ticket, outcome),
         }
-    }
-
-    #[inline]
-    fn end(&self, ticket: Ticket, word: Word, outcome: Outcome) -> End {
-        let bad = outcome != Outcome::Success;
-        if !word.is_timed_at_its_end() {
-            return End {
-                now: NEVER,
-                ran: 0,
-                bad,
-            };
-        }
-        let now = self.now();
-        // A call that was not timed when it began took no time, as far as is known.
-        let ran = now.saturating_sub(ticket.started);
-        End { now, ran, bad }
     }
 
     fn settle_ignored(&self, ticket: Ticket) {
@@ -122,20 +132,19 @@ impl Shared {
     #[cold]
     fn settle_anew(&self, ticket: Ticket, outcome: Outcome) {
         // Before the lock is taken: the clock may be the user's.
-        let ran = self.now().saturating_sub(ticket.started);
+        let now = self.now();
+        let end = End::of(ticket, now, outcome != Outcome::Success);
         loop {
             let present = {
                 // Whoever is changing it has done so when the lock is to be had.
                 let machine = self.lock();
                 let present = self.hot.word().carried();
                 if present.generation() != ticket.word.generation() {
-                    let bad = outcome != Outcome::Success;
-                    return machine.settle_late(&self.hot, ticket.word, ran, bad);
+                    return machine.settle_late(&self.hot, ticket.word, end.ran, end.bad);
                 }
                 present
             };
-            let end = self.end(ticket, present, outcome);
-            if let Ok(broken) = self.hot.settle(present, end, || self.turn(end.now)) {
+            if let Ok(broken) = self.hot.settle(present, end, || self.turn(now)) {
                 self.lock().count_admission(&self.hot, ticket.word);
                 return self.conclude(present, broken, outcome);
             }
@@ -182,8 +191,9 @@ impl Shared {
         let admitted = self.with(|machine, hot, now| machine.take_permit(hot, now, lease));
         match admitted {
             Some(word) => {
-                if let Ok(ticket) = self.look_and_begin(word, &mut None) {
-                    self.settle_fully(ticket, Settlement::FAILURE);
+                let ticket = self.look_and_admit(word, self.started(word), &mut None);
+                if let Ok(ticket) = ticket.admitted() {
+                    self.settle_fully(ticket, Outcome::FAILURE, Cause::Answered);
                 }
             }
             // A failure all the same, of no generation.
@@ -191,8 +201,18 @@ impl Shared {
                 if self.hot.word().is_counted() {
                     Tallies::count(&self.hot.tallies.admitted);
                 }
-                self.hot.tallies.settled(true);
+                self.hot.tallies.settled(true, false, false);
             }
         }
+    }
+}
+
+impl End {
+    /// `now` is `NEVER` where nobody asks.
+    #[inline]
+    fn of(ticket: Ticket, now: u64, bad: bool) -> Self {
+        // A call that was not timed when it began took no time, as far as is known.
+        let ran = now.saturating_sub(ticket.started);
+        Self { now, ran, bad }
     }
 }

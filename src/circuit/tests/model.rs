@@ -477,10 +477,13 @@ impl Model {
     fn reconfigure(&mut self, config: CircuitBreakerConfig) {
         let old = std::mem::replace(&mut self.config, config);
         let (slow, was_slow) = (self.config.slow_call_duration(), old.slow_call_duration());
-        if errors_span(&old) != errors_span(&self.config) {
+        // A window of time counts both at once, and stays as long as either is asked for.
+        let stays = matches!(common_span(&old), Some(Err(_)))
+            && common_span(&old) == common_span(&self.config);
+        if !stays && errors_span(&old) != errors_span(&self.config) {
             self.errors_from = self.settled.len();
         }
-        if slow_span(&old) != slow_span(&self.config) {
+        if !stays && slow_span(&old) != slow_span(&self.config) {
             self.slow_from = self.settled.len();
         }
         if slow != was_slow {
@@ -575,6 +578,10 @@ fn errors_span(config: &CircuitBreakerConfig) -> Option<Span> {
 fn slow_span(config: &CircuitBreakerConfig) -> Option<Span> {
     let all = config.record() == Record::All && config.slow_call_duration().is_some();
     (all || config.slow_call_percentage().is_some()).then(|| span(config))
+}
+
+fn common_span(config: &CircuitBreakerConfig) -> Option<Span> {
+    errors_span(config).or(slow_span(config))
 }
 
 type Span = Result<u32, Duration>;

@@ -184,7 +184,7 @@ impl CountWindow {
     ///
     /// Lock-free: it starts again only where another call was counted meanwhile. `current` is asked
     /// once per start.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn record(&self, bad: bool, current: impl Fn() -> bool) -> Recorded {
         match self.enter(bad, current) {
             Some(head) => Recorded::Kept(self.held(head)),
@@ -235,7 +235,7 @@ impl CountWindow {
     }
 
     /// Counts a call and returns the head right after it.
-    #[inline]
+    #[inline(always)]
     fn enter(&self, bad: bool, current: impl Fn() -> bool) -> Option<u64> {
         // Acquire, here and where a move of the head fails: what was done before the head became
         // this (the change of the generation, the writes to the ring) is seen after it.

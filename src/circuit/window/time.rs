@@ -1,109 +1,173 @@
 //! The window of the last so many seconds.
 //!
-//! Calls are counted in the *current step* of time, in one word. What the older steps of the window
-//! hold is summed up once per step, when the window is turned to the next: so recording a call and
-//! knowing what the window holds costs one compare-and-swap, whether ten calls or ten million fell
-//! into it, and so does the memory. The window moves in whole steps. A call stays in it for the
-//! period or up to one step less. (A step is a whole number of nanoseconds, rounded up, so the
-//! period is kept to within 30 ns.)
+//! Calls are counted in the *current step* of time, in one word, in which each counts at once as
+//! settled and, where it is so, as failed and as slow. What the older steps of the window hold is
+//! summed up once per step, when the window is turned to the next: so recording a call and knowing
+//! what the window holds costs one compare-and-swap, whether ten calls or ten million fell into it,
+//! and so does the memory. The window moves in whole steps. A call stays in it for the period or up
+//! to one step less. (A step is a whole number of nanoseconds, rounded up, so the period is kept to
+//! within 30 ns.)
 //!
 //! # Why it is exact
 //!
 //! The word holds the current step's counts and an *epoch*, which is another one after each turn.
 //! Recording reads the word, then everything else it needs (whether its generation is still the
-//! present one, when the step ends, the sum of the older steps), and then swaps the word for one
+//! present one, when the step ends, the sums of the older steps), and then swaps the word for one
 //! that counts the call. If the swap succeeds, the word was the same all along, so there was no turn
 //! in between and what was read belongs together: the call is counted, and the window evaluated, at
 //! that one point. While a turn is under way the word says *turning*, and whoever sees that waits
-//! for the lock under which windows are turned. An epoch recurs after 2^23 turns; a recorder would
-//! have to be suspended for exactly so many between its read and its swap to be mistaken.
+//! for the lock under which windows are turned. An epoch recurs after 2^16 turns; a recorder would
+//! have to be suspended for exactly so many between its read and its swap, and all the counts be the
+//! same again, to be mistaken.
 
-use super::Counts;
+use super::{Counts, ring::Ring};
 use crate::circuit::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-/// Steps in the window: as many as let a circuit take no more than 1 KiB. At the default period of
-/// 300 s a step is ten seconds. With 300 of them it would be one second, and the circuit would take
-/// 3.1 KiB; what a rule sees would hardly differ, since a call is forgotten at 290 to 300 s here, and
-/// at 299 to 300 s there.
-const STEPS: u64 = 30;
+/// The current word, from the lowest bit up: settled calls (20 bits), failed ones (13), slow ones
+/// (13), *older bad ones* (1), *turning* (1), the epoch (16). While the highest bit of a field is
+/// set, nothing is counted: the window is turned within its step, and the field is empty again.
+const SETTLED: Field = Field { shift: 0, bits: 20 };
+const FAILED: Field = Field {
+    shift: 20,
+    bits: 13,
+};
+const SLOW: Field = Field {
+    shift: 33,
+    bits: 13,
+};
+/// The steps before the current one hold failed calls, or slow ones.
+const OLDER_BAD: u64 = 1 << 46;
+const TURNING: u64 = 1 << 47;
+const EPOCH: u64 = 1 << 48;
+/// Nothing is to be counted before the window has been turned.
+const BUSY: u64 = TURNING | SETTLED.full() | FAILED.full() | SLOW.full();
+/// What is not zero if the window holds failed calls, or slow ones.
+const BAD: u64 = OLDER_BAD | FAILED.mask() | SLOW.mask();
 
-/// The current word, from the lowest bit up: good calls (20 bits), bad ones (20), *turning* (1),
-/// the epoch (23). A field that is full has the window turned within its step.
-const FIELD: u64 = (1 << 20) - 1;
-const GOOD: u64 = 1;
-const BAD_SHIFT: u32 = 20;
-const TURNING: u64 = 1 << 40;
-const EPOCH: u64 = 1 << 41;
+#[derive(Clone, Copy)]
+struct Field {
+    shift: u32,
+    bits: u32,
+}
+
+impl Field {
+    const fn one(self) -> u64 {
+        1 << self.shift
+    }
+
+    const fn full(self) -> u64 {
+        self.one() << (self.bits - 1)
+    }
+
+    const fn mask(self) -> u64 {
+        ((1 << self.bits) - 1) << self.shift
+    }
+
+    const fn of(self, word: u64) -> u64 {
+        (word & self.mask()) >> self.shift
+    }
+}
+
+/// A settled call, as a window of time counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settled(u64);
+
+impl Settled {
+    #[inline]
+    pub(crate) fn new(failed: bool, slow: bool) -> Self {
+        let failed = u64::from(failed) * FAILED.one();
+        let slow = u64::from(slow) * SLOW.one();
+        Self(SETTLED.one() | failed | slow)
+    }
+}
+
+/// What a window of time holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) settled: u64,
+    pub(crate) failed: u64,
+    pub(crate) slow: u64,
+}
+
+impl Sums {
+    #[inline]
+    fn unpack(word: u64) -> Self {
+        Self {
+            settled: SETTLED.of(word),
+            failed: FAILED.of(word),
+            slow: SLOW.of(word),
+        }
+    }
+
+    #[inline]
+    pub(super) fn add(&mut self, other: Self) {
+        self.settled += other.settled;
+        self.failed += other.failed;
+        self.slow += other.slow;
+    }
+
+    pub(super) fn subtract(&mut self, other: Self) {
+        self.settled -= other.settled;
+        self.failed -= other.failed;
+        self.slow -= other.slow;
+    }
+
+    #[inline]
+    pub(crate) fn errors(self) -> Counts {
+        Counts {
+            settled: self.settled,
+            bad: self.failed,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn slow(self) -> Counts {
+        Counts {
+            settled: self.settled,
+            bad: self.slow,
+        }
+    }
+}
 
 /// What calls touch.
 #[derive(Debug)]
 pub(crate) struct TimeWindow {
     current: AtomicU64,
-    /// What the steps before the current one hold, and when that ends. Constant within an epoch.
-    older_good: AtomicU64,
-    older_bad: AtomicU64,
+    /// When the current step ends, and what those before it hold. Constant within an epoch.
     ends: AtomicU64,
+    older: [AtomicU64; 3],
 }
 
-/// What is kept under the circuit's lock: the steps one by one.
-#[derive(Debug)]
-pub(crate) struct Ring {
-    /// Nanoseconds per step, at least 1.
-    step: u64,
-    /// The number of the current step.
-    current: u64,
-    /// Step `s` is at `s % STEPS`. The current one holds what earlier turns within it took over.
-    steps: [Step; STEPS as usize],
-    sum: Counts,
-    /// What has left the window, or was cleared from it.
-    retired: Counts,
-}
-
-/// Half the size of [`Counts`]: no step sees 4 billion calls.
-#[derive(Debug, Default, Clone, Copy)]
-struct Step {
-    good: u32,
-    bad: u32,
-}
-
-/// Nanoseconds per step.
-fn step_of(period: u64) -> u64 {
-    period.div_ceil(STEPS).max(1)
-}
-
-fn unpack(word: u64) -> Counts {
-    Counts {
-        good: word & FIELD,
-        bad: (word >> BAD_SHIFT) & FIELD,
-    }
+/// Why a call was not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hindered {
+    /// It is of another generation or shape.
+    Late,
+    /// The window has to be turned first.
+    Turn,
+    /// Another call was counted meanwhile.
+    Overtaken,
 }
 
 impl TimeWindow {
     /// Without a ring, and not to be recorded in.
     pub(crate) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
         Self {
-            current: AtomicU64::new(0),
-            older_good: AtomicU64::new(0),
-            older_bad: AtomicU64::new(0),
-            ends: AtomicU64::new(0),
+            current: zero(),
+            ends: zero(),
+            older: [zero(), zero(), zero()],
         }
     }
 
     /// Gives it an empty ring, which begins at `now`. Like [`clear`](Self::clear), which has to
     /// have come after whatever was recorded before.
     pub(crate) fn begin(&self, period: u64, now: u64) -> Ring {
-        let step = step_of(period);
-        let mut ring = Ring {
-            step,
-            current: now / step,
-            steps: [Step::default(); STEPS as usize],
-            sum: Counts::default(),
-            retired: Counts::default(),
-        };
-        self.replace(&mut ring, |_| ());
+        let mut ring = Ring::new(period, now);
+        self.replace(&mut ring, |_, sum| *sum = Sums::default());
         ring
     }
 
@@ -113,76 +177,88 @@ impl TimeWindow {
     #[inline]
     pub(crate) fn record(
         &self,
-        bad: bool,
+        call: Settled,
         now: u64,
         is_current: impl Fn() -> bool,
         turn: impl Fn(),
-    ) -> Option<Counts> {
-        let shift = if bad { BAD_SHIFT } else { 0 };
-        let one = GOOD << shift;
-        // Acquire: what was written before the word, by the turn or the change of generation that
-        // made it, is seen by the reads below.
-        let mut seen = self.current.load(Acquire);
+    ) -> Option<Sums> {
         loop {
-            if !is_current() {
-                return None;
-            }
-            let full = (seen >> shift) & FIELD == FIELD;
-            if seen & TURNING != 0 || full || now >= self.ends.load(Relaxed) {
-                turn();
-                seen = self.current.load(Acquire);
-                continue;
-            }
-            let older = Counts {
-                good: self.older_good.load(Relaxed),
-                bad: self.older_bad.load(Relaxed),
-            };
-            // Release: the reads above happen before whatever a turn that sees this writes.
-            match self
-                .current
-                .compare_exchange_weak(seen, seen + one, AcqRel, Acquire)
-            {
-                Ok(_) => {
-                    let mut counts = unpack(seen + one);
-                    counts.add(older);
-                    return Some(counts);
-                }
-                Err(now) => seen = now,
+            match self.try_record(call, now, &is_current) {
+                Ok(sums) => return Some(sums),
+                Err(Hindered::Late) => return None,
+                Err(Hindered::Turn) => turn(),
+                Err(Hindered::Overtaken) => {}
             }
         }
     }
 
-    /// [`record`](Self::record) for a good call, as far as one try takes it. `None`: nothing was
-    /// counted.
+    /// [`record`](Self::record) for a call that is well, in a window in which all of them are. False if
+    /// it is not like that, or something is in the way: then nothing was counted.
     #[inline]
-    pub(crate) fn record_good(&self, now: u64, is_current: impl Fn() -> bool) -> Option<Counts> {
-        // The orderings are those of `record`, and have the same reasons.
+    pub(crate) fn record_among_good(&self, now: u64, is_current: impl Fn() -> bool) -> bool {
+        // The orderings are those of `try_record`, and have the same reasons.
         let seen = self.current.load(Acquire);
-        let full = seen & FIELD == FIELD;
-        if full || seen & TURNING != 0 || now >= self.ends.load(Relaxed) || !is_current() {
-            return None;
+        let counted = seen + SETTLED.one();
+        seen & (BUSY | BAD) == 0
+            && now < self.ends()
+            && is_current()
+            && self
+                .current
+                .compare_exchange(seen, counted, AcqRel, Relaxed)
+                .is_ok()
+    }
+
+    /// [`record`](Self::record) as far as one try takes it.
+    #[inline(always)]
+    fn try_record(
+        &self,
+        call: Settled,
+        now: u64,
+        is_current: impl Fn() -> bool,
+    ) -> Result<Sums, Hindered> {
+        // Acquire: what was written before the word, by the turn or the change of generation that
+        // made it, is seen by the reads below.
+        let seen = self.current.load(Acquire);
+        if !is_current() {
+            return Err(Hindered::Late);
         }
-        let mut counts = unpack(seen + GOOD);
-        counts.good += self.older_good.load(Relaxed);
-        counts.bad += self.older_bad.load(Relaxed);
-        let counted = self
+        if seen & BUSY != 0 || now >= self.ends() {
+            return Err(Hindered::Turn);
+        }
+        let mut sums = self.older();
+        let counted = seen + call.0;
+        // Release: the reads above happen before whatever a turn that sees this writes.
+        let swapped = self
             .current
-            .compare_exchange(seen, seen + GOOD, AcqRel, Relaxed);
-        counted.ok().map(|_| counts)
+            .compare_exchange(seen, counted, AcqRel, Relaxed);
+        if swapped.is_err() {
+            return Err(Hindered::Overtaken);
+        }
+        sums.add(Sums::unpack(counted));
+        Ok(sums)
+    }
+
+    #[inline]
+    fn older(&self) -> Sums {
+        let [settled, failed, slow] = self.older.each_ref().map(|older| older.load(Relaxed));
+        Sums {
+            settled,
+            failed,
+            slow,
+        }
     }
 
     /// When its current step ends: what it holds changes then by time alone.
+    #[inline]
     pub(crate) fn ends(&self) -> u64 {
         self.ends.load(Relaxed)
     }
 
     /// Moves the window on to `now`, if it isn't there yet. Needs the lock that `ring` is under.
     pub(crate) fn turn(&self, ring: &mut Ring, now: u64) {
-        let seen = self.current.load(Acquire);
-        let counts = unpack(seen);
-        let full = counts.good == FIELD || counts.bad == FIELD;
-        if full || now >= self.ends.load(Relaxed) {
-            self.replace(ring, |ring| ring.advance(now));
+        let busy = self.current.load(Acquire) & BUSY != 0;
+        if busy || now >= self.ends() {
+            self.replace(ring, |ring, sum| ring.advance(now, sum));
         }
     }
 
@@ -193,75 +269,49 @@ impl TimeWindow {
     }
 
     /// What the window holds. Needs the lock.
-    pub(crate) fn counts(&self, ring: &mut Ring, now: u64) -> Counts {
+    pub(crate) fn sums(&self, ring: &mut Ring, now: u64) -> Sums {
         self.turn(ring, now);
-        let mut counts = ring.sum;
-        counts.add(unpack(self.current.load(Acquire)));
-        counts
+        let mut sums = self.older();
+        sums.add(Sums::unpack(self.current.load(Acquire)));
+        sums
     }
 
     /// All that was ever counted. Needs the lock.
-    pub(crate) fn lifetime(&self, ring: &Ring) -> Counts {
-        let mut counts = ring.retired;
-        counts.add(ring.sum);
-        counts.add(unpack(self.current.load(Acquire)));
-        counts
+    pub(crate) fn lifetime(&self, ring: &Ring) -> Sums {
+        let mut sums = ring.retired();
+        sums.add(self.older());
+        sums.add(Sums::unpack(self.current.load(Acquire)));
+        sums
     }
 
-    /// Takes the current counts over into the ring, changes that, and begins a new epoch.
-    fn replace(&self, ring: &mut Ring, change: impl FnOnce(&mut Ring)) {
-        // Only here is TURNING set, under the lock, so it is not set now. AcqRel: see `record`.
+    /// Takes the current counts over into the ring, changes that and the sum of its steps, and begins
+    /// a new epoch.
+    fn replace(&self, ring: &mut Ring, change: impl FnOnce(&mut Ring, &mut Sums)) {
+        // Only here is TURNING set, under the lock, so it is not set now. AcqRel: see `try_record`.
         let seen = self.current.fetch_or(TURNING, AcqRel);
-        ring.take(unpack(seen));
-        change(ring);
-        self.older_good.store(ring.sum.good, Relaxed);
-        self.older_bad.store(ring.sum.bad, Relaxed);
-        let ends = ring.current.saturating_add(1).saturating_mul(ring.step);
-        self.ends.store(ends, Relaxed);
-        let epoch = (seen & !(EPOCH - 1)).wrapping_add(EPOCH);
-        // Release: publishes the sums to those who read the new word.
-        self.current.store(epoch, Release);
-    }
-}
-
-impl Ring {
-    fn slot(&mut self, step: u64) -> &mut Step {
-        &mut self.steps[(step % STEPS) as usize]
-    }
-
-    fn take(&mut self, counts: Counts) {
-        self.sum.add(counts);
-        let slot = self.slot(self.current);
-        slot.good = slot.good.saturating_add(counts.good as u32);
-        slot.bad = slot.bad.saturating_add(counts.bad as u32);
-    }
-
-    fn advance(&mut self, now: u64) {
-        let target = (now / self.step).max(self.current);
-        let first = self.current.saturating_add(1);
-        let moved = (target - self.current).min(STEPS);
-        for step in first..first.saturating_add(moved) {
-            let left = std::mem::take(self.slot(step));
-            let left = Counts {
-                good: u64::from(left.good),
-                bad: u64::from(left.bad),
-            };
-            self.sum.subtract(left);
-            self.retired.add(left);
+        let counted = Sums::unpack(seen);
+        ring.take(counted);
+        let mut sum = self.older();
+        sum.add(counted);
+        change(ring, &mut sum);
+        for (older, sum) in self.older.iter().zip([sum.settled, sum.failed, sum.slow]) {
+            older.store(sum, Relaxed);
         }
-        self.current = target;
-    }
-
-    fn clear(&mut self) {
-        self.steps.fill(Step::default());
-        self.retired.add(self.sum);
-        self.sum = Counts::default();
+        self.ends.store(ring.ends(), Relaxed);
+        let epoch = (seen & !(EPOCH - 1)).wrapping_add(EPOCH);
+        let bad = if sum.failed | sum.slow == 0 {
+            0
+        } else {
+            OLDER_BAD
+        };
+        // Release: publishes the sums to those who read the new word.
+        self.current.store(epoch | bad, Release);
     }
 }
 
 #[cfg(all(test, not(tower_breaker_loom)))]
 mod tests {
-    use super::*;
+    use super::{super::ring::STEPS, *};
     use proptest::prelude::*;
 
     fn window(period: u64) -> (TimeWindow, Ring) {
@@ -271,14 +321,19 @@ mod tests {
     }
 
     fn record(window: &TimeWindow, ring: &mut Ring, bad: bool, now: u64) -> Counts {
-        let good = (!bad).then(|| window.record_good(now, || true));
-        if let Some(counts) = good.flatten() {
-            return counts;
+        record_both(window, ring, Settled::new(bad, !bad), now).errors()
+    }
+
+    fn record_both(window: &TimeWindow, ring: &mut Ring, call: Settled, now: u64) -> Sums {
+        if call == Settled::new(false, false) && window.record_among_good(now, || true) {
+            let sums = window.sums(ring, now);
+            assert_eq!((sums.failed, sums.slow), (0, 0));
+            return sums;
         }
         let ring = std::cell::RefCell::new(ring);
         let turn = || window.turn(&mut ring.borrow_mut(), now);
-        let counts = window.record(bad, now, || true, turn);
-        counts.expect("the generation is the present one")
+        let sums = window.record(call, now, || true, turn);
+        sums.expect("the generation is the present one")
     }
 
     #[test]
@@ -287,9 +342,9 @@ mod tests {
         let (window, mut ring) = window(period);
         record(&window, &mut ring, true, 0);
         record(&window, &mut ring, true, period / 30 - 1);
-        assert_eq!(window.counts(&mut ring, period - 1).bad, 2);
-        assert_eq!(window.counts(&mut ring, period).bad, 0);
-        assert_eq!(window.lifetime(&ring).bad, 2);
+        assert_eq!(window.sums(&mut ring, period - 1).failed, 2);
+        assert_eq!(window.sums(&mut ring, period).failed, 0);
+        assert_eq!(window.lifetime(&ring).failed, 2);
     }
 
     #[test]
@@ -297,20 +352,35 @@ mod tests {
         let (window, mut ring) = window(300);
         record(&window, &mut ring, true, 200);
         record(&window, &mut ring, true, 10);
-        assert_eq!(window.counts(&mut ring, 5).bad, 2);
-        assert_eq!(window.counts(&mut ring, 499).bad, 2);
-        assert_eq!(window.counts(&mut ring, 500).bad, 0);
+        assert_eq!(window.sums(&mut ring, 5).failed, 2);
+        assert_eq!(window.sums(&mut ring, 499).failed, 2);
+        assert_eq!(window.sums(&mut ring, 500).failed, 0);
         assert_eq!(record(&window, &mut ring, true, u64::MAX - 1).bad, 1);
     }
 
     #[test]
     fn b6_a_field_that_is_full_is_taken_over() {
-        let (window, mut ring) = window(300_000);
-        for i in 1..=FIELD + 5 {
-            assert_eq!(record(&window, &mut ring, false, 7).good, i);
+        for (call, field) in [
+            (Settled::new(false, false), SETTLED),
+            (Settled::new(true, false), FAILED),
+            (Settled::new(false, true), SLOW),
+        ] {
+            let (window, mut ring) = window(300_000);
+            let most = (1 << (field.bits - 1)) + 5;
+            for i in 1..=most {
+                assert_eq!(record_both(&window, &mut ring, call, 7).settled, i);
+            }
+            let sums = record_both(&window, &mut ring, Settled::new(true, true), 7);
+            let times = |bit| most * u64::from(bit);
+            assert_eq!(
+                sums,
+                Sums {
+                    settled: most + 1,
+                    failed: times(call.0 & FAILED.one() != 0) + 1,
+                    slow: times(call.0 & SLOW.one() != 0) + 1,
+                }
+            );
         }
-        let counts = record(&window, &mut ring, true, 7);
-        assert_eq!((counts.good, counts.bad), (FIELD + 5, 1));
     }
 
     proptest! {
@@ -318,22 +388,30 @@ mod tests {
         #[test]
         fn b6_the_window_equals_a_list(
             period in 1_u64..5_000,
-            calls in prop::collection::vec((0_u64..400, any::<bool>()), 0..400),
+            calls in prop::collection::vec((0_u64..400, any::<bool>(), any::<bool>()), 0..400),
         ) {
             let (window, mut ring) = window(period);
             let mut list = Vec::new();
-            let step = step_of(period);
+            let step = Ring::step_of(period);
             let mut now = 0;
-            for (wait, bad) in calls {
+            for (wait, failed, slow) in calls {
                 now += wait;
-                let counts = record(&window, &mut ring, bad, now);
-                list.push((now / step, bad));
-                let recent = list.iter().filter(|(at, _)| now / step - at < STEPS);
-                let bad = recent.clone().filter(|(_, bad)| *bad).count() as u64;
-                let good = recent.count() as u64 - bad;
-                prop_assert_eq!(counts, Counts { good, bad });
-                prop_assert_eq!(window.counts(&mut ring, now), counts);
-                prop_assert_eq!(window.lifetime(&ring).settled(), list.len() as u64);
+                let sums = record_both(&window, &mut ring, Settled::new(failed, slow), now);
+                list.push((now / step, failed, slow));
+                let recent = list.iter().filter(|(at, ..)| now / step - at < STEPS);
+                let count = |which: fn(&(u64, bool, bool)) -> bool| {
+                    recent.clone().filter(|call| which(call)).count() as u64
+                };
+                let expected = Sums {
+                    settled: count(|_| true),
+                    failed: count(|call| call.1),
+                    slow: count(|call| call.2),
+                };
+                prop_assert_eq!(sums, expected);
+                prop_assert_eq!(window.sums(&mut ring, now), expected);
+                let lifetime = window.lifetime(&ring);
+                prop_assert_eq!(lifetime.settled, list.len() as u64);
+                prop_assert_eq!(lifetime.slow, list.iter().filter(|call| call.2).count() as u64);
             }
         }
     }
