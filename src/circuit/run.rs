@@ -90,3 +90,38 @@ impl Run {
         self.word.store(generation << 32, Relaxed);
     }
 }
+
+#[cfg(all(test, not(tower_breaker_loom)))]
+mod tests {
+    use super::*;
+
+    fn run(threshold: u32, generation: u64) -> Run {
+        let run = Run::new();
+        run.set_threshold(Some(threshold), generation);
+        run.begin(generation);
+        run
+    }
+
+    #[test]
+    fn b4_what_is_late_neither_prolongs_nor_ends_a_run() {
+        // Beyond 32 bits, of which the word holds no more.
+        let generation = (3 << 32) + 7;
+        let run = run(2, generation);
+        assert!(!run.failure(generation));
+        assert!(!run.failure(generation - 1));
+        run.success(generation - 1);
+        assert!(run.failure(generation));
+        run.success(generation);
+        assert!(!run.failure(generation));
+    }
+
+    #[test]
+    fn b2_a_run_of_more_failures_than_can_be_counted_is_still_too_long() {
+        let run = run(2, 7);
+        run.word.fetch_add(COUNT - 1, Relaxed);
+        for _ in 0..3 {
+            assert!(run.failure(7));
+            assert!(!run.failure(6) && !run.failure(8));
+        }
+    }
+}
