@@ -48,7 +48,11 @@ fn b1_who_is_turned_away_by_the_ramp_is_told_so() {
         open.to_string(),
         "circuit has just closed and does not admit all calls yet, try again in 90s"
     );
-    assert_eq!(circuit.metrics().rejected_requests, 1);
+    // T5: so is who awaits its response.
+    let rejection = circuit.acquire(&mut None).unwrap_err();
+    let told = Permit::rejected(rejection).take_rejection();
+    assert_eq!(told, Some(open));
+    assert_eq!(circuit.metrics().rejected_requests, 2);
     // What is due by time is so for whoever only looks, too.
     clock.advance(90 * SECOND);
     assert!(circuit.is_available());
@@ -81,4 +85,12 @@ fn b8_a_reset_ends_the_ramp() {
     let (circuit, _) = recovered(100 * SECOND);
     circuit.reset();
     assert_eq!(admitted(&circuit), 100);
+}
+
+#[test]
+fn p_a_call_takes_no_lock_once_the_ramp_is_over() {
+    let (circuit, clock) = recovered(100 * SECOND);
+    clock.advance(100 * SECOND);
+    settle(&circuit, "s"); // what is due by time happens at this one
+    without_the_lock(&circuit, |circuit| settle(circuit, "sss"));
 }

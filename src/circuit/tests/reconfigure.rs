@@ -77,7 +77,13 @@ fn b8_another_window_begins_anew_and_no_total_is_lost() {
 
 #[test]
 fn b9_what_adds_up_does_so_again_when_everything_is_recorded() {
-    let (circuit, _) = circuit(config().failure_threshold(None).window(10));
+    for window in [None, Some(10)] {
+        adds_up_again(config().failure_threshold(None).window(window));
+    }
+}
+
+fn adds_up_again(config: CircuitBreakerConfigBuilder) {
+    let (circuit, _) = circuit(config.error_threshold_percentage(None));
     let adds_up = |in_flight| {
         let metrics = circuit.metrics();
         let settled = metrics.failed_requests + metrics.ignored_requests;
@@ -92,7 +98,7 @@ fn b9_what_adds_up_does_so_again_when_everything_is_recorded() {
         assert_eq!(circuit.metrics().total_requests, None);
         let between = circuit.try_acquire().unwrap();
         let ignored = circuit.try_acquire().unwrap();
-        settle(&circuit, "sf");
+        settle(&circuit, "sfffii");
         reconfigure(&circuit, |config| config.record(Record::All));
         adds_up(0);
         let after = circuit.try_acquire().unwrap();
@@ -128,6 +134,21 @@ fn b8_an_open_circuit_waits_by_the_new_reset_timeout() {
 }
 
 #[test]
+fn b8_an_open_circuit_waits_by_the_new_backoff() {
+    let (circuit, _) = due(config());
+    settle(&circuit, "f");
+    assert_eq!(circuit.metrics().retry_after, Some(120 * SECOND));
+    let backoff = ResetBackoff::new(3.0).cap(1000 * SECOND);
+    reconfigure(&circuit, |config| config.reset_backoff(backoff));
+    assert_eq!(circuit.metrics().retry_after, Some(360 * SECOND));
+    reconfigure(&circuit, |config| config.reset_backoff(backoff.jitter(1.0)));
+    let jittered = circuit.metrics().retry_after;
+    // What says nothing of the wait doesn't draw it anew.
+    reconfigure(&circuit, |config| config.volume_threshold(7));
+    assert_eq!(circuit.metrics().retry_after, jittered);
+}
+
+#[test]
 fn b8_what_the_dependency_asked_for_stands() {
     let open = |policy| {
         let (circuit, _) = circuit(config().failure_threshold(1).retry_after(policy));
@@ -138,6 +159,12 @@ fn b8_what_the_dependency_asked_for_stands() {
     assert_eq!(open(RetryAfterPolicy::Extend), Some(200 * SECOND));
     assert_eq!(open(RetryAfterPolicy::Open), Some(200 * SECOND));
     assert_eq!(open(RetryAfterPolicy::Ignore), Some(SECOND));
+
+    // Opened for that reason alone, it waits no longer than asked.
+    let (circuit, _) = circuit(config().retry_after(RetryAfterPolicy::Open));
+    circuit.try_acquire().unwrap().settle(busy(7));
+    reconfigure(&circuit, |config| config.reset_timeout(30 * SECOND));
+    assert_eq!(circuit.metrics().retry_after, Some(7 * SECOND));
 }
 
 #[test]
