@@ -480,6 +480,20 @@ fn b5_a_slow_probe_is_a_failed_one() {
 }
 
 #[test]
+fn b5_a_probe_decides_though_nothing_else_of_a_success_is_recorded() {
+    let nothing = config()
+        .failure_threshold(None)
+        .error_threshold_percentage(None)
+        .retry_after(RetryAfterPolicy::Open)
+        .record(Record::Rules);
+    let (circuit, clock) = circuit(nothing);
+    circuit.try_acquire().unwrap().settle(busy(7));
+    clock.advance(7 * SECOND);
+    settle(&circuit, "ss");
+    assert_eq!(circuit.metrics().recoveries_total, 1);
+}
+
+#[test]
 fn b5_an_unused_reservation_lapses() {
     let (circuit, clock) = due(config().half_open_requests(1));
     let lease = circuit.try_reserve(None).unwrap();

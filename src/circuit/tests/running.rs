@@ -125,6 +125,18 @@ fn b4_running_calls_of_an_earlier_generation_do_not_count() {
 }
 
 #[test]
+fn b13_running_calls_are_found_however_often_the_circuit_has_changed() {
+    let (circuit, clock) = circuit(slow());
+    // More generations than the number of a cohort has bits for.
+    for _ in 0..1 << 16 {
+        circuit.reset();
+    }
+    let _hanging = acquire(&circuit, 4);
+    clock.advance(10 * SECOND);
+    assert!(circuit.try_acquire().is_err());
+}
+
+#[test]
 fn b13_an_admission_sees_what_has_left_the_windows() {
     let (circuit, clock) = circuit(
         slow()
