@@ -27,22 +27,28 @@ use super::{
     word::Word,
 };
 
-/// In this order, because every call reads what comes first, and writes what comes last: between the
-/// word and that lies more than a cache line. (Aligning them to one would take up to 100 bytes more.)
+/// In this order, because every call writes what comes first, and reads what comes last. What is
+/// written lies close together, beside the count of the `Arc`, so that two threads pass few cache
+/// lines to and fro; between that and the word lies more than one. (Aligning them would take up to
+/// 100 bytes more.)
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Hot {
-    settings: Settings,
-    /// Made when calls can first be slow.
-    slow: OnceLock<Box<Slow>>,
+    /// Calls that were admitted; kept with [`Record::All`](super::Record::All).
+    pub(super) admitted: AtomicU64,
+    /// A moment, `NEVER` at first.
+    pub(super) last_success: AtomicU64,
+    pub(super) time: TimeWindow,
+    pub(super) tallies: Tallies,
+    /// Calls that failed.
+    pub(super) errors: Rate,
+    run: Run,
     /// Made when latencies are first recorded.
     #[cfg(feature = "latency")]
     pub(super) latencies: OnceLock<Box<Latencies>>,
-    run: Run,
-    /// Calls that failed.
-    pub(super) errors: Rate,
-    pub(super) time: TimeWindow,
-    pub(super) tallies: Tallies,
+    /// Made when calls can first be slow.
+    slow: OnceLock<Box<Slow>>,
+    settings: Settings,
 }
 
 /// What is recorded where calls can be slow.
@@ -88,6 +94,8 @@ impl Hot {
                 timeout: never(),
                 cancelled_after: never(),
             },
+            admitted: zero(),
+            last_success: never(),
             slow: OnceLock::new(),
             #[cfg(feature = "latency")]
             latencies: OnceLock::new(),
@@ -202,6 +210,15 @@ impl Hot {
         self.settings.until.store(until, Relaxed);
         // Release: see `word`.
         self.settings.word.store(word.0, Release);
+    }
+
+    /// Remembers when a call of the present generation settled.
+    pub(super) fn last(&self, outcome: Outcome, now: u64) {
+        match outcome {
+            Outcome::Success => self.last_success.store(now, Relaxed),
+            Outcome::Failure { .. } => self.tallies.last_failure.store(now, Relaxed),
+            Outcome::Ignored => {}
+        }
     }
 
     pub(super) fn set_until(&self, until: u64) {

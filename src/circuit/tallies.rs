@@ -3,7 +3,6 @@
 use super::{
     hot::NEVER,
     machine::Cause,
-    outcome::Outcome,
     sync::{AtomicU64, Ordering::Relaxed},
     window::Sums,
 };
@@ -11,10 +10,6 @@ use super::{
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Tallies {
-    /// Calls that were admitted; kept with [`Record::All`](super::Record::All).
-    pub(super) admitted: AtomicU64,
-    /// A moment, `NEVER` at first. Beside `admitted`, which every call writes as well.
-    pub(super) last_success: AtomicU64,
     /// Settled calls that were late, or probes, or that no window of time has counted.
     pub(super) good: AtomicU64,
     pub(super) bad: AtomicU64,
@@ -23,6 +18,7 @@ pub(super) struct Tallies {
     pub(super) cancelled: AtomicU64,
     pub(super) timed_out: AtomicU64,
     pub(super) slow: AtomicU64,
+    /// A moment, `NEVER` at first.
     pub(super) last_failure: AtomicU64,
 }
 
@@ -30,8 +26,6 @@ impl Tallies {
     pub(super) fn new() -> Self {
         let zero = || AtomicU64::new(0);
         Self {
-            admitted: zero(),
-            last_success: AtomicU64::new(NEVER),
             good: zero(),
             bad: zero(),
             ignored: zero(),
@@ -72,15 +66,6 @@ impl Tallies {
         self.good.fetch_add(settled - failed, Relaxed);
         self.bad.fetch_add(failed, Relaxed);
         self.slow.fetch_add(slow, Relaxed);
-    }
-
-    /// Remembers when a call of the present generation settled.
-    pub(super) fn last(&self, outcome: Outcome, now: u64) {
-        match outcome {
-            Outcome::Success => self.last_success.store(now, Relaxed),
-            Outcome::Failure { .. } => self.last_failure.store(now, Relaxed),
-            Outcome::Ignored => {}
-        }
     }
 
     #[inline]

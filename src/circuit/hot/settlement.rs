@@ -166,7 +166,7 @@ impl Hot {
     pub(in crate::circuit) fn succeeded(&self, word: Word, now: u64) {
         self.run.success(word.generation());
         if word.is_counted() {
-            self.tallies.last_success.store(now, Relaxed);
+            self.last_success.store(now, Relaxed);
         }
     }
 

@@ -123,7 +123,7 @@ impl Machine {
             [&tallies.good, &tallies.bad, &tallies.ignored].map(|count| count.load(Relaxed));
         let counted = self.lifetime(hot).settled;
         let admitted = settled.iter().sum::<u64>() + counted;
-        tallies.admitted.store(admitted, Relaxed);
+        hot.admitted.store(admitted, Relaxed);
     }
 
     /// Works out anew what was to happen by time.

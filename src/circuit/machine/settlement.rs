@@ -65,7 +65,7 @@ impl Machine {
             Outcome::Success if !slow => turn.successes += 1,
             Outcome::Success | Outcome::Failure { .. } => turn.failures += 1,
         }
-        hot.tallies.last(outcome, now);
+        hot.last(outcome, now);
         let asked = self.heed(now, outcome);
         if !self.decide(hot, now) && asked && self.config.retry_after == RetryAfterPolicy::Open {
             self.reopen(hot, now, TripReason::ProbeFailed);
@@ -98,7 +98,7 @@ impl Machine {
     pub(in crate::circuit) fn count_admission(&self, hot: &Hot, word: Word) {
         let present = self.word();
         if present.is_counted() && !present.is_counted_like(word) {
-            Tallies::count(&hot.tallies.admitted);
+            Tallies::count(&hot.admitted);
         }
     }
 

@@ -40,7 +40,7 @@ impl Shared {
             self.watch(word, started);
         }
         if word.is_counted() {
-            Tallies::count(&self.hot.tallies.admitted);
+            Tallies::count(&self.hot.admitted);
         }
         Ticket { word, started }
     }
@@ -84,7 +84,7 @@ impl Shared {
             }
         }
         if word.is_counted() {
-            Tallies::count(&self.hot.tallies.admitted);
+            Tallies::count(&self.hot.admitted);
         }
         Ticket { word, started }
     }

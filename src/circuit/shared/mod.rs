@@ -16,14 +16,13 @@ use super::{
     waiters::WaiterId,
 };
 
-/// In this order, because what is rarely written keeps the beginning of [`Hot`], which every call reads,
-/// off the cache line of the `Arc`'s count, which every call writes.
+/// [`Hot`] comes first, beside the count of the `Arc`: both are written by every call.
 #[repr(C)]
 pub(super) struct Shared {
+    pub(super) hot: Hot,
     pub(super) timeline: Timeline,
     pub(super) audience: Audience,
     machine: Mutex<Machine>,
-    pub(super) hot: Hot,
 }
 
 /// The answer to a service that asks for readiness.

@@ -33,7 +33,7 @@ impl Shared {
         let good = counted.settled - counted.failed + read(&tallies.good);
         let successful = word.is_counted().then_some(good);
         // After the settled ones, so that it is never less than those. Acquire for that order.
-        let admitted = tallies.admitted.load(Acquire);
+        let admitted = hot.admitted.load(Acquire);
         let total = word.is_counted().then_some(admitted);
         let in_flight = successful.map(|good| admitted.saturating_sub(good + failed + ignored));
         CircuitBreakerMetrics {
@@ -48,7 +48,7 @@ impl Shared {
                 .is_watched()
                 .then(|| counted.slow + read(&tallies.slow)),
             in_flight,
-            last_success_time: moment(&tallies.last_success).filter(|_| word.is_counted()),
+            last_success_time: moment(&hot.last_success).filter(|_| word.is_counted()),
             last_failure_time: moment(&tallies.last_failure).filter(|_| word.is_timed_at_its_end()),
             current_state: seen.state,
             available: seen.available,

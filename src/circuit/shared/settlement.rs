@@ -199,7 +199,7 @@ impl Shared {
             // A failure all the same, of no generation.
             None => {
                 if self.hot.word().is_counted() {
-                    Tallies::count(&self.hot.tallies.admitted);
+                    Tallies::count(&self.hot.admitted);
                 }
                 self.hot.tallies.settled(true, false, false);
             }
