@@ -22,6 +22,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use super::hot::NEVER;
+
 /// A source of monotonic time.
 ///
 /// A clock that stands still or jumps makes a circuit late or early, nothing worse: all
@@ -81,12 +83,15 @@ pub(crate) fn timer_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
-/// Whole nanoseconds, at most `u64::MAX` (584 years).
+/// Whole nanoseconds, or [`NEVER`] for what has 2^34 seconds (544 years) or more.
 #[inline]
 pub(crate) fn nanos(duration: Duration) -> u64 {
-    // Not by way of `as_nanos`, whose 128 bits every reading of the clock would pay for.
-    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
-    seconds.saturating_add(u64::from(duration.subsec_nanos()))
+    // One comparison, where saturating in each step would be two: every reading of the clock pays.
+    if duration.as_secs() < 1 << 34 {
+        duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos())
+    } else {
+        NEVER
+    }
 }
 
 /// A clock that reads the processor's time stamp counter, by way of the [`quanta`] crate: about half
@@ -224,8 +229,8 @@ impl Timeline {
             Source::Default(origin) => nanos(instant().saturating_duration_since(*origin)),
             Source::Custom(clock, origin) => clock.now().saturating_sub(*origin),
         };
-        // Never the very last moment, so that there is one that no clock has reached.
-        now.min(u64::MAX - 1)
+        // No clock reads `NEVER`. Of the default one the compiler knows that already.
+        if now == NEVER { NEVER - 1 } else { now }
     }
 
     /// The time of day at a moment of this timeline.

@@ -947,6 +947,20 @@ fn b11_a_clock_that_jumps_or_stands_still_harms_nothing() {
     settle(&circuit, "s");
 }
 
+#[test]
+fn b11_a_time_too_long_to_be_counted_never_ends() {
+    let seconds = (1 << 34) - 1;
+    let longest = Duration::new(seconds, 999_999_999);
+    assert_eq!(clock::nanos(longest), seconds * 1_000_000_000 + 999_999_999);
+    assert_eq!(clock::nanos(longest + Duration::from_nanos(1)), hot::NEVER);
+    assert_eq!(clock::nanos(Duration::MAX), hot::NEVER);
+
+    let (circuit, clock) = circuit(config().failure_threshold(1).reset_timeout(Duration::MAX));
+    settle(&circuit, "f");
+    clock.set(u64::MAX);
+    assert!(circuit.try_acquire().is_err(), "no clock reads that late");
+}
+
 /// Whether its seconds are those of std's clock, to within a step of so many nanoseconds.
 #[cfg(any(feature = "coarse", feature = "quanta"))]
 fn keeps_time(clock: impl Clock, step: u64) {
