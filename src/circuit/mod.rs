@@ -308,8 +308,9 @@ impl Circuit {
     }
 
     /// Like [`poll_reserve`](Self::poll_reserve) for a service that doesn't wait.
-    pub(crate) fn try_reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Rejection> {
-        self.shared.try_reserve(held)
+    #[inline]
+    pub(crate) fn try_reserve(&self, lease: &mut Option<Lease>) -> Result<(), Rejection> {
+        self.shared.try_reserve(lease)
     }
 
     /// Gives back a permit that was reserved and not used.

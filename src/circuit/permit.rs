@@ -1,6 +1,6 @@
 //! The right to make one call, and the duty to say how it ended.
 
-use std::{fmt, time::Duration};
+use std::{fmt, num::NonZero, time::Duration};
 
 use super::{
     clock::nanos,
@@ -216,7 +216,7 @@ impl Ticket {
     #[inline]
     pub(super) fn rejected(rejection: Rejection) -> Self {
         Self {
-            word: rejection.word.rejecting(),
+            word: Word(rejection.word.get()),
             started: rejection.wait,
         }
     }
@@ -225,10 +225,7 @@ impl Ticket {
     #[inline]
     pub(super) fn admitted(self) -> Result<Self, Rejection> {
         if self.word.is_rejecting() {
-            return Err(Rejection {
-                word: self.word,
-                wait: self.started,
-            });
+            return Err(Rejection::new(self.word, self.started));
         }
         Ok(self)
     }
@@ -251,23 +248,35 @@ impl fmt::Debug for Permit {
     }
 }
 
-/// An [`Open`], small.
+/// An [`Open`], small: two words, and no more in an `Option`, so that registers hold it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rejection {
-    pub(super) word: Word,
+    /// See [`Word::rejecting`].
+    word: NonZero<u64>,
     /// Nanoseconds, or `NEVER`.
     pub(super) wait: u64,
 }
 
+impl Rejection {
+    #[inline]
+    pub(super) fn new(word: Word, wait: u64) -> Self {
+        Self {
+            word: word.rejecting(),
+            wait,
+        }
+    }
+}
+
 impl From<Rejection> for Open {
     fn from(rejection: Rejection) -> Self {
+        let word = Word(rejection.word.get());
         Self {
             retry_after: match rejection.wait {
                 NEVER => None,
                 wait => Some(Duration::from_nanos(wait)),
             },
-            state: rejection.word.state(),
-            reason: rejection.word.reason(),
+            state: word.state(),
+            reason: word.reason(),
         }
     }
 }

@@ -52,6 +52,12 @@ fn busy(retry_after: u64) -> Outcome {
     }
 }
 
+/// What a service that holds this is given.
+fn reserve(circuit: &Circuit, mut lease: Option<Lease>) -> Result<Option<Lease>, Rejection> {
+    circuit.try_reserve(&mut lease)?;
+    Ok(lease)
+}
+
 /// An open circuit whose first probe is due.
 fn due(config: CircuitBreakerConfigBuilder) -> (Circuit, ManualClock) {
     let (circuit, clock) = circuit(config.failure_threshold(1));
@@ -496,13 +502,13 @@ fn b5_a_probe_decides_though_nothing_else_of_a_success_is_recorded() {
 #[test]
 fn b5_an_unused_reservation_lapses() {
     let (circuit, clock) = due(config().half_open_requests(1));
-    let lease = circuit.try_reserve(None).unwrap();
+    let lease = reserve(&circuit, None).unwrap();
     assert!(lease.is_some());
-    assert!(circuit.try_reserve(None).is_err());
+    assert!(reserve(&circuit, None).is_err());
     assert!(!circuit.is_available());
     clock.advance(SECOND);
     assert!(circuit.is_available());
-    let other = circuit.try_reserve(None).unwrap();
+    let other = reserve(&circuit, None).unwrap();
     assert!(
         circuit.acquire(&mut lease.clone()).is_err(),
         "its place has gone to another"
@@ -514,7 +520,7 @@ fn b5_an_unused_reservation_lapses() {
 #[test]
 fn b5_a_lapsed_reservation_takes_a_free_place() {
     let (circuit, clock) = due(config().half_open_requests(1));
-    let lease = circuit.try_reserve(None).unwrap();
+    let lease = reserve(&circuit, None).unwrap();
     clock.advance(SECOND);
     assert!(circuit.acquire(&mut lease.clone()).is_ok());
 }
@@ -522,10 +528,10 @@ fn b5_a_lapsed_reservation_takes_a_free_place() {
 #[test]
 fn b5_a_reservation_is_kept_when_asked_again() {
     let (circuit, clock) = due(config().half_open_requests(1));
-    let lease = circuit.try_reserve(None).unwrap();
+    let lease = reserve(&circuit, None).unwrap();
     clock.advance(SECOND / 2);
     assert_eq!(
-        circuit.try_reserve(lease),
+        reserve(&circuit, lease),
         Ok(lease),
         "it is not prolonged either"
     );
@@ -1088,7 +1094,7 @@ fn p_a_rejection_takes_no_lock_while_open() {
     without_the_lock(&circuit, |circuit| {
         let open = circuit.try_acquire().unwrap_err();
         assert_eq!(open.retry_after, Some(100 * SECOND));
-        assert!(circuit.try_reserve(None).is_err());
+        assert!(reserve(circuit, None).is_err());
         assert!(!circuit.is_available());
     });
 }

@@ -1,5 +1,7 @@
 //! The state of a circuit in one word, which is all that a healthy call looks at.
 
+use std::num::NonZero;
+
 use super::{
     shape::Shape,
     state::{CircuitState, TripReason},
@@ -66,8 +68,9 @@ impl Word {
     /// What a call carries that was rejected. It shares its bit with *ramping*, which no call that
     /// was admitted carries either.
     #[inline]
-    pub(super) fn rejecting(self) -> Self {
-        self.ramping()
+    pub(super) fn rejecting(self) -> NonZero<u64> {
+        const REJECTING: NonZero<u64> = NonZero::new(RAMPING).unwrap();
+        REJECTING | self.0
     }
 
     #[inline]

@@ -71,7 +71,7 @@ pub use self::{
     mode::{FailFast, Mode, Wait},
 };
 use crate::{
-    circuit::Circuit,
+    circuit::{Circuit, Rejection},
     classify::{Classify, ErrorsAsFailures},
 };
 
@@ -96,14 +96,14 @@ pub struct CircuitBreaker<S, C = ErrorsAsFailures, M = Wait> {
 }
 
 /// What this instance last answered in `poll_ready`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 enum Readiness {
     /// Nothing, or pending.
     None,
     /// The circuit and the inner service are ready.
     Admitted,
-    /// The call will be rejected; the inner service was not polled.
-    Rejected,
+    /// The call will be told this; the inner service was not polled.
+    Rejected(Rejection),
 }
 
 impl<S, C, M> CircuitBreaker<S, C, M> {
@@ -115,13 +115,6 @@ impl<S, C, M> CircuitBreaker<S, C, M> {
             classify,
             mode,
         }
-    }
-
-    /// Out of line, or else a call that is admitted pays for the question which of both it is.
-    #[cold]
-    #[inline(never)]
-    fn will_reject(&mut self) {
-        self.readiness = Readiness::Rejected;
     }
 
     /// The circuit that decides.
@@ -156,13 +149,13 @@ where
     type Future = ResponseFuture<S::Future, C, M>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if self.readiness != Readiness::None {
+        if !matches!(self.readiness, Readiness::None) {
             return Poll::Ready(Ok(()));
         }
         if M::WAITS {
             ready!(self.reservation.poll(cx));
-        } else if !self.reservation.try_now() {
-            self.will_reject();
+        } else if let Err(rejection) = self.reservation.try_now() {
+            self.readiness = Readiness::Rejected(rejection);
             return Poll::Ready(Ok(()));
         }
         // What is reserved is kept while the inner service is pending, until it lapses.
@@ -181,9 +174,7 @@ where
     fn call(&mut self, request: Req) -> Self::Future {
         let (classify, mode) = (self.classify.clone(), self.mode.clone());
         let readiness = std::mem::replace(&mut self.readiness, Readiness::None);
-        if readiness == Readiness::Rejected
-            && let Some(rejection) = self.reservation.take_rejection()
-        {
+        if let Readiness::Rejected(rejection) = readiness {
             self.circuit().count_rejection();
             return ResponseFuture::rejected(rejection, classify, mode);
         }

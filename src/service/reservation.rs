@@ -16,8 +16,6 @@ pub(super) struct Reservation {
     /// A half-open permit that is kept for the next call. One that has lapsed or belongs to a turn
     /// that is over may be left here: nobody takes it for valid.
     lease: Option<Lease>,
-    /// What the next call will be told, if it will be rejected.
-    rejection: Option<Rejection>,
     /// The name under which our waker is registered.
     waiter: Option<WaiterId>,
     /// Fires when time alone may have changed something. `None` while nothing is awaited, so a
@@ -30,7 +28,6 @@ impl Reservation {
         Self {
             circuit,
             lease: None,
-            rejection: None,
             waiter: None,
             timer: None,
         }
@@ -75,30 +72,10 @@ impl Reservation {
         }
     }
 
-    /// Reserves without waiting. False if the next call is to be [rejected](Self::take_rejection).
+    /// Reserves without waiting, or tells what the next call is to be told.
     #[inline]
-    pub(super) fn try_now(&mut self) -> bool {
-        self.circuit.admits_all() || self.try_slowly()
-    }
-
-    /// Puts down the rejection where it is kept: moved through several hands, it would cost more
-    /// than the clock.
-    #[cold]
-    fn try_slowly(&mut self) -> bool {
-        match self.circuit.try_reserve(self.lease.take()) {
-            Ok(lease) => self.lease = lease,
-            Err(rejection) => {
-                self.rejection = Some(rejection);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// What the next call is told.
-    #[inline]
-    pub(super) fn take_rejection(&mut self) -> Option<Rejection> {
-        self.rejection.take()
+    pub(super) fn try_now(&mut self) -> Result<(), Rejection> {
+        self.circuit.try_reserve(&mut self.lease)
     }
 
     /// Spends the reservation, or what can be had without one.

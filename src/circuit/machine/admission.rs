@@ -61,13 +61,11 @@ impl Machine {
 
     /// What a caller is told that is rejected now.
     pub(in crate::circuit) fn rejection(&self, hot: &Hot, now: u64) -> Rejection {
-        Rejection {
-            word: hot.word(),
-            wait: match self.phase {
-                Phase::ForcedOpen => NEVER,
-                _ => self.retry_after(now).map_or(0, nanos),
-            },
-        }
+        let wait = match self.phase {
+            Phase::ForcedOpen => NEVER,
+            _ => self.retry_after(now).map_or(0, nanos),
+        };
+        Rejection::new(hot.word(), wait)
     }
 
     /// Asks for a call to come. Where permits are scarce one is reserved, or `held` is kept;

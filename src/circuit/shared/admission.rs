@@ -114,16 +114,14 @@ impl Shared {
     }
 
     /// The rejection by a circuit that is open and not yet due for a probe, without the lock.
+    #[cold]
     fn rejection(&self, word: Word) -> Option<Rejection> {
         if !word.is_open() {
             return None;
         }
         let (now, until) = (self.now(), self.hot.until());
         // `until` is of the generation of `word`, or of a later one, which the lock would tell too.
-        (now < until).then(|| Rejection {
-            word,
-            wait: until - now,
-        })
+        (now < until).then(|| Rejection::new(word, until - now))
     }
 
     #[cold]
@@ -149,23 +147,29 @@ impl Shared {
         readiness
     }
 
-    #[cold]
+    #[inline]
     pub(in crate::circuit) fn try_reserve(
         &self,
-        held: Option<Lease>,
-    ) -> Result<Option<Lease>, Rejection> {
-        match self.rejection(self.hot.word()) {
+        lease: &mut Option<Lease>,
+    ) -> Result<(), Rejection> {
+        let word = self.hot.word();
+        if word.admits_all() {
+            return Ok(());
+        }
+        match self.rejection(word) {
             Some(rejection) => Err(rejection),
-            None => self.reserve(held),
+            None => self.reserve(lease),
         }
     }
 
-    #[inline(never)]
-    fn reserve(&self, held: Option<Lease>) -> Result<Option<Lease>, Rejection> {
-        self.with(|machine, hot, now| {
+    #[cold]
+    fn reserve(&self, lease: &mut Option<Lease>) -> Result<(), Rejection> {
+        let held = lease.take();
+        *lease = self.with(|machine, hot, now| {
             let reserved = machine.reserve(hot, now, held);
             reserved.map_err(|_| machine.rejection(hot, now))
-        })
+        })?;
+        Ok(())
     }
 
     pub(in crate::circuit) fn check(&self) -> Result<(), Option<Duration>> {

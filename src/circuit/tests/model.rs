@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::*;
+use super::{super::*, reserve};
 
 /// The contract of the time window: it slides in this many steps.
 const STEPS: u128 = 30;
@@ -802,7 +802,7 @@ fn check(record: Record, config: CircuitBreakerConfig, steps: Vec<Step>) {
                 }
                 model.settle(index, end);
             }
-            Step::Reserve => match (circuit.try_reserve(None), model.reserve()) {
+            Step::Reserve => match (reserve(&circuit, None), model.reserve()) {
                 (Ok(Some(lease)), Some(Some(id))) => leases.push((lease, id)),
                 (real, expected) => {
                     assert_eq!(real.is_ok(), expected.is_some());

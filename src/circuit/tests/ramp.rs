@@ -70,12 +70,12 @@ fn b1_during_the_ramp_the_rules_hold() {
 #[test]
 fn t4_a_place_in_the_ramp_is_kept_for_the_call_and_comes_back_from_a_drop() {
     let (circuit, _) = recovered(100 * SECOND);
-    let first = circuit.try_reserve(None).unwrap();
+    let first = reserve(&circuit, None).unwrap();
     assert!(first.is_some());
-    assert!(circuit.try_reserve(None).is_err());
-    assert_eq!(circuit.try_reserve(first).unwrap(), first, "it stays ready");
+    assert!(reserve(&circuit, None).is_err());
+    assert_eq!(reserve(&circuit, first).unwrap(), first, "it stays ready");
     circuit.release(first.unwrap());
-    let second = circuit.try_reserve(None).unwrap();
+    let second = reserve(&circuit, None).unwrap();
     assert!(circuit.acquire(&mut { second }).is_ok());
     assert!(circuit.try_acquire().is_err());
 }
