@@ -56,10 +56,7 @@ impl Permit {
     #[cold]
     pub(crate) fn take_rejection(&mut self) -> Option<Open> {
         let ticket = std::mem::replace(&mut self.ticket, Ticket::ENDED);
-        match ticket.admitted() {
-            Err(rejection) if self.circuit.is_none() => Some(rejection.into()),
-            _ => None,
-        }
+        ticket.admitted().err().map(Open::from)
     }
 
     /// The dependency did its work.
