@@ -57,7 +57,9 @@ async fn t3_who_waits_for_its_share_is_woken_to_ask_again() {
     tokio::time::advance(RAMP / 2).await;
     let mut service = ok(&layer);
     assert_pending!(service.poll_ready::<()>());
-    tokio::time::advance(RAMP / 64).await;
+    tokio::time::advance(RAMP / 64 - Duration::from_millis(1)).await;
+    assert!(!service.is_woken(), "not all the time");
+    tokio::time::advance(Duration::from_millis(1)).await;
     assert!(service.is_woken());
     assert_ready_ok!(service.poll_ready::<()>());
 }

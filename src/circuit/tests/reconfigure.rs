@@ -77,13 +77,14 @@ fn b8_another_window_begins_anew_and_no_total_is_lost() {
 
 #[test]
 fn b9_what_adds_up_does_so_again_when_everything_is_recorded() {
-    for window in [None, Some(10)] {
-        adds_up_again(config().failure_threshold(None).window(window));
-    }
+    let never = || config().failure_threshold(None);
+    adds_up_again(never().error_threshold_percentage(None).window(10));
+    // A window of time that the rules need goes on counting.
+    adds_up_again(never().volume_threshold(1_000_000));
 }
 
 fn adds_up_again(config: CircuitBreakerConfigBuilder) {
-    let (circuit, _) = circuit(config.error_threshold_percentage(None));
+    let (circuit, _) = circuit(config);
     let adds_up = |in_flight| {
         let metrics = circuit.metrics();
         let settled = metrics.failed_requests + metrics.ignored_requests;
