@@ -28,8 +28,8 @@ use std::{
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_breaker::{
-    CircuitBreakerConfig, CircuitBreakerConfigBuilder, CircuitBreakerLayer, CircuitState, Error,
-    OnCancel, Open, Outcome, Timeout,
+    Circuit, CircuitBreakerConfig, CircuitBreakerConfigBuilder, CircuitBreakerLayer, CircuitState,
+    Error, OnCancel, Open, Outcome, Timeout,
 };
 use tower_test::{assert_request_eq, mock};
 
@@ -723,6 +723,24 @@ fn t6_errors_convert_to_what_they_are() {
         text,
         "circuit is open (too many failures in a row), try again in 120s"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn t6_an_error_tells_which_it_is() {
+    let circuit = Circuit::new(config().failure_threshold(3).build().unwrap());
+    let inner = circuit.call(ready(Err::<(), _>("no"))).await.unwrap_err();
+    let late = pending::<Result<(), &str>>();
+    let late = circuit.call(late).await.unwrap_err();
+    circuit.force_open();
+    let open = circuit.call(ready(Ok::<(), &str>(()))).await.unwrap_err();
+    for (error, is_open, is_timeout, own) in [
+        (inner, false, false, Some("no")),
+        (late, false, true, None),
+        (open, true, false, None),
+    ] {
+        assert_eq!((error.is_open(), error.is_timeout()), (is_open, is_timeout));
+        assert_eq!(error.into_inner(), own);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,6 +91,8 @@ struct Model {
     reserved: Vec<Reserved>,
     reservations: usize,
     totals: Totals,
+    last_success: Option<Duration>,
+    last_failure: Option<Duration>,
 }
 
 impl Model {
@@ -114,6 +116,8 @@ impl Model {
             reserved: Vec::new(),
             reservations: 0,
             totals: Totals::default(),
+            last_success: None,
+            last_failure: None,
         }
     }
 
@@ -443,6 +447,10 @@ impl Model {
         if call.generation != self.generation || outcome == Outcome::Ignored {
             return;
         }
+        match outcome {
+            Outcome::Success => self.last_success = Some(self.now),
+            _ => self.last_failure = Some(self.now),
+        }
         let half_open = matches!(self.state, State::HalfOpen { .. });
         self.settled.push(Settled {
             generation: self.generation,
@@ -754,6 +762,11 @@ fn compare(circuit: &Circuit, model: &Model) {
         failed_recoveries: seen.failed_recoveries_total,
     };
     assert_eq!(totals, model.totals);
+    let date = |at: Duration| circuit.shared.timeline.date(clock::nanos(at));
+    if all {
+        assert_eq!(seen.last_success_time, model.last_success.map(date));
+        assert_eq!(seen.last_failure_time, model.last_failure.map(date));
+    }
     let in_flight = model.in_flight.len() as u64;
     assert_eq!(seen.in_flight, all.then_some(in_flight));
     let settled = totals.successful + totals.failed + totals.ignored;
