@@ -48,7 +48,7 @@
 //!   (`loom_a_hanging_call_opens_exactly_once`,
 //!   `loom_a_hanging_call_and_its_settlement_are_never_counted_both`,
 //!   `loom_nobody_is_lost_who_enters_while_it_turns`, `loom_nobody_stays_who_leaves_while_it_turns`,
-//!   `loom_a_bucket_goes_round_while_two_are_about_it`, `loom_a_call_of_another_cohort_moves_nothing`)
+//!   `loom_a_moment_comes_round_while_two_are_about_it`, `loom_a_call_of_another_cohort_moves_nothing`)
 //! - A call whose answer goes on after its head (with
 //!   [`.body()`](crate::CircuitBreakerLayer::body)) is counted once, when it has ended; one with a slow
 //!   head counts as slow until then, and not twice. A probe that keeps its turn loses no race against
@@ -194,8 +194,8 @@ impl Circuit {
     /// they begin anew. (Calls that settled while none could be slow count as not slow in a window of
     /// time; a window of calls begins to look for slow ones with none.) The run of failures, the state and the totals stay in any case. An open
     /// circuit waits as long as it would with the new `reset_timeout` and `reset_backoff`, counted
-    /// from when it opened. Calls in flight while `slow_call_duration` is changed count as slow only
-    /// when they have settled. While [`Record::Rules`] holds, totals that it does not keep stand
+    /// from when it opened. Calls in flight while `slow_call_duration` or `record` is changed count as
+    /// slow only when they have settled. While [`Record::Rules`] holds, totals that it does not keep stand
     /// still; a call that settles in the very moment in which [`Record::All`] comes back may be
     /// missing from `total_requests`.
     pub fn reconfigure(&self, config: CircuitBreakerConfig) {

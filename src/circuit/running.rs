@@ -1,26 +1,33 @@
 //! The calls that are still running, and how many of them are already slow.
 //!
 //! A dependency that hangs settles no calls, so the windows would not see it. Where calls can be
-//! slow, each one is therefore *watched* from its admission: it is counted in the *bucket* of the
-//! moment at which it began. Once a bucket is as old as a slow call, those in it that have not
-//! settled are *overdue*. A call leaves where it is counted when it settles, and only then enters
-//! the window: so it is never counted twice, and between the two it may be missing for a moment. (A
-//! rule that is true only with such a call is then found to be so by that very call, as it enters.)
+//! slow, they are therefore *watched* while they run: time is parted into *moments*, and it is known
+//! how many calls began in each, and how many of those have settled. Once a moment is as long ago as
+//! a slow call takes, those of it that have not settled are *overdue*. A call leaves its moment when
+//! it settles, and only then enters the window: so it is never counted twice, and between the two it
+//! may be missing for a moment. (A rule that is true only with such a call is then found to be so by
+//! that very call, as it enters.)
 //!
-//! Buckets are so many that each is between 1/126 and 1/63 of `slow_call_duration` wide. A call may
+//! Moments are so many that each is between 1/126 and 1/63 of `slow_call_duration` long. A call may
 //! become overdue by as much too early: less than a step of the window, unless a slow call takes
 //! longer than two monitoring periods.
 //!
 //! # Why it is exact
 //!
-//! Each bucket is one word, which says how many are in it, and for which moment and which *cohort*
-//! it is. A cohort is the calls of one generation that are watched alike. Who enters or leaves
-//! changes the word only as long as it is the bucket of that moment and cohort. A bucket that is
-//! overdue is taken over by the moment that comes round to it next, in one swap that also says how
-//! many were left in it; whoever comes later to that bucket sees so, and goes to the count of the
-//! overdue instead, which is a word with the number of the cohort as well. A cohort recurs after
-//! 65,536 generations, and a moment after 2^29 buckets: a call would have to be suspended within its
-//! admission or settlement for exactly so long to be mistaken.
+//! Calls that begin are counted in one word, with the number of their *cohort*: the calls of one
+//! generation that are watched alike. Whoever finds, as it begins, that a moment is over, has that
+//! noted down first, under the lock: whoever the word has counted since the last time began in the
+//! moment before. So a call that is counted as a moment ends may be taken for one of the next, and
+//! become overdue with that. Where it has settled by then, another one that is overdue goes
+//! unnoticed until then, at most for the length of a moment: what has begun and what has left always
+//! balance.
+//!
+//! Those that leave are counted by moments, each in a word that says for which moment and cohort it
+//! is; they change it only as long as it is. A moment that is overdue is closed: its word is taken
+//! over by the moment that comes round to it next, in one swap that also says how many have left.
+//! Whoever comes later sees so, and leaves the count of the overdue instead, which is a word with the
+//! number of the cohort as well. A cohort recurs after 65,536 generations, and a moment after 2^27 of
+//! them: a call would have to last exactly so long to be mistaken.
 
 use std::array;
 
@@ -29,36 +36,51 @@ use super::sync::{
     Ordering::{AcqRel, Acquire, Relaxed},
 };
 
-/// A power of two, as is their width: so a bucket is found without a division. (Four under loom.)
-const BUCKETS: u64 = if cfg!(tower_breaker_loom) { 4 } else { 128 };
+/// A power of two, as is their length: so a moment's word is found without a division. (Four under
+/// loom.)
+const MOMENTS: u64 = if cfg!(tower_breaker_loom) { 4 } else { 128 };
 
-/// Buckets from the one that is not yet overdue to the one that is now: those of a slow call's time,
+/// Moments from the one that is not yet overdue to the one that is now: those of a slow call's time,
 /// which it need not begin with, and one to spare.
-const LIVE: u64 = BUCKETS - 2;
+const LIVE: u64 = MOMENTS - 2;
 
-/// From the lowest bit up: calls (24 bits), which time round the bucket is on (20), cohort (20).
-/// The count of the overdue has the same shape, with nothing for the round.
+/// Of a moment's word, from the lowest bit up: calls (24 bits), which time round it is on (20), cohort
+/// (20). The count of the overdue has the same shape, with nothing for the round.
 const CALLS: u64 = (1 << 24) - 1;
 const ROUND_SHIFT: u32 = 24;
 const ROUND: u64 = (1 << 20) - 1;
 const COHORT_SHIFT: u32 = 44;
 
+/// Of the word of those that begin, below the cohort.
+const BEGUN: u64 = (1 << COHORT_SHIFT) - 1;
+
+/// What calls touch.
 #[derive(Debug)]
 pub(super) struct Running {
-    buckets: [AtomicU64; BUCKETS as usize],
-    /// Nanoseconds per bucket, as a power of two, and after which a call is slow.
-    width: AtomicU64,
-    slow_after: AtomicU64,
-    /// The first moment, in buckets, that is not overdue, and when it will be.
-    first: AtomicU64,
-    due: AtomicU64,
+    begun: AtomicU64,
     overdue: AtomicU64,
+    /// When, by time alone, somebody may become overdue.
+    due: AtomicU64,
+    /// Nanoseconds per moment, as a power of two.
+    length: AtomicU64,
+    left: [AtomicU64; MOMENTS as usize],
 }
 
-/// A bucket for the calls of one moment and cohort.
-struct Bucket<'a> {
+/// What is kept under the circuit's lock: a cohort, and when its calls began.
+#[derive(Debug)]
+pub(super) struct Cohort {
+    slow_after: u64,
+    /// The first moment that is not overdue, and the one that calls begin in now.
+    first: u64,
+    present: u64,
+    /// How many calls began in each of the moments that are not overdue.
+    begun: [u32; MOMENTS as usize],
+}
+
+/// A word for the calls of one moment and cohort.
+struct Moment<'a> {
     word: &'a AtomicU64,
-    /// The word while nobody is in it.
+    /// The word while it counts nobody.
     empty: u64,
 }
 
@@ -66,63 +88,47 @@ impl Running {
     pub(super) fn new() -> Self {
         let zero = || AtomicU64::new(0);
         Self {
-            buckets: array::from_fn(|_| zero()),
-            width: zero(),
-            slow_after: zero(),
-            first: zero(),
-            due: AtomicU64::new(u64::MAX),
+            begun: zero(),
             overdue: zero(),
+            due: AtomicU64::new(u64::MAX),
+            length: zero(),
+            left: array::from_fn(|_| zero()),
         }
     }
 
     // ===== for calls =====
 
-    /// A call has begun, at most a little before now. `turn` takes the lock and calls
-    /// [`turn`](Self::turn) for that moment.
+    /// A call begins, at a time for which the lock need not be taken first: see
+    /// [`ends`](Self::ends). False if its cohort is over, so that nobody will ask for it.
     #[inline]
-    pub(super) fn enter(&self, cohort: u64, started: u64, turn: impl Fn()) {
-        let bucket = self.bucket(cohort, started);
-        if let Err(found) = bucket.add() {
-            self.enter_otherwise(&bucket, found, cohort, turn);
-        }
-    }
-
-    #[cold]
-    fn enter_otherwise(&self, bucket: &Bucket<'_>, mut found: u64, cohort: u64, turn: impl Fn()) {
-        let mut turned = false;
-        loop {
-            if !bucket.is_of_cohort(found) {
-                return; // The generation is over, and nobody will ask for this call.
-            }
-            if turned || bucket.is_later(found) {
-                // It took so long to get here that the call is overdue by now. (Or the clock has been
-                // set back: then the bucket may be so far ahead that it looks like an earlier one.)
-                let _ = Bucket::overdue(&self.overdue, cohort).add();
-                return;
-            }
-            turn();
-            turned = true;
-            match bucket.add() {
-                Ok(()) => return,
-                Err(later) => found = later,
+    pub(super) fn enter(&self, cohort: u64) -> bool {
+        let mut found = self.begun.load(Relaxed);
+        while found >> COHORT_SHIFT == cohort {
+            let changed = self
+                .begun
+                .compare_exchange_weak(found, found + 1, AcqRel, Relaxed);
+            match changed {
+                Ok(_) => return true,
+                Err(now) => found = now,
             }
         }
+        false
     }
 
-    /// A call has settled.
+    /// A call has settled that [entered](Self::enter) at that time.
     #[inline]
     pub(super) fn leave(&self, cohort: u64, started: u64) {
-        let bucket = self.bucket(cohort, started);
-        if let Err(found) = bucket.subtract() {
-            self.leave_late(&bucket, found, cohort);
+        let moment = started >> self.length.load(Relaxed);
+        let moment = Moment::of(&self.left, cohort, moment);
+        if let Err(found) = moment.change(1) {
+            self.leave_late(&moment, found, cohort);
         }
     }
 
     #[cold]
-    fn leave_late(&self, bucket: &Bucket<'_>, found: u64, cohort: u64) {
-        if bucket.is_of_cohort(found) {
-            let overdue = Bucket::overdue(&self.overdue, cohort);
-            let _ = overdue.change(|word| word.wrapping_sub(1));
+    fn leave_late(&self, moment: &Moment<'_>, found: u64, cohort: u64) {
+        if (found ^ moment.empty) >> COHORT_SHIFT == 0 {
+            let _ = Moment::overdue(&self.overdue, cohort).change(1_u64.wrapping_neg());
         }
     }
 
@@ -153,70 +159,101 @@ impl Running {
 
     // ===== under the lock =====
 
-    /// Forgets who was watched, and watches a new cohort from now on.
-    pub(super) fn begin(&self, cohort: u64, slow_after: u64, now: u64) {
-        let width = slow_after.div_ceil(LIVE).next_power_of_two();
-        self.width.store(width.ilog2().into(), Relaxed);
-        self.slow_after.store(slow_after, Relaxed);
-        let first = self.first_at(now);
-        self.set_first(first);
-        for moment in first..first.saturating_add(BUCKETS) {
-            let bucket = Bucket::of(&self.buckets, cohort, moment);
+    /// How many calls have begun since the last turn.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Acquire) & BEGUN
+    }
+
+    /// Watches nobody any more. Returns how many have begun since the last turn.
+    pub(super) fn end(&self) -> u64 {
+        // There is no cohort 0.
+        self.begun.swap(0, AcqRel) & BEGUN
+    }
+
+    /// Watches a new cohort from now on, where nobody [is watched](Self::end).
+    pub(super) fn begin(&self, cohort: u64, slow_after: u64, now: u64) -> Cohort {
+        let length = slow_after.div_ceil(LIVE).next_power_of_two().ilog2();
+        self.length.store(length.into(), Relaxed);
+        let mut new = Cohort {
+            slow_after,
+            first: 0,
+            present: now >> length,
+            begun: [0; MOMENTS as usize],
+        };
+        new.first = new.first_at(now, length);
+        for moment in new.first..new.first.saturating_add(MOMENTS) {
+            let moment = Moment::of(&self.left, cohort, moment);
             // Swapped, not stored: calls of the cohort before may be leaving, and loom knows the
             // order of changes only where each reads the one before.
-            bucket.word.swap(bucket.empty, Relaxed);
+            moment.word.swap(moment.empty, Relaxed);
         }
         // Calls learn of the cohort from the circuit's word, which is published after this.
         self.overdue.swap(cohort << COHORT_SHIFT, Relaxed);
+        self.due.store(new.due(length), Relaxed);
+        self.begun.swap(cohort << COHORT_SHIFT, AcqRel);
+        new
     }
 
-    /// Counts as overdue who is so at `now`.
-    pub(super) fn turn(&self, now: u64) {
-        let (from, to) = (self.first.load(Relaxed), self.first_at(now));
-        let cohort = self.overdue.load(Relaxed) >> COHORT_SHIFT;
-        // In a long pause each bucket is overdue once.
-        for moment in from..to.min(from.saturating_add(BUCKETS)) {
-            // The next moment from `to` on that comes round to this bucket.
-            let rounds = (to - moment).div_ceil(BUCKETS);
-            let next = moment.saturating_add(rounds * BUCKETS);
-            let bucket = Bucket::of(&self.buckets, cohort, next);
-            // Who comes after this sees the next moment, and goes to the overdue.
-            let left = bucket.word.swap(bucket.empty, AcqRel) & CALLS;
-            if left != 0 {
-                let overdue = Bucket::overdue(&self.overdue, cohort);
-                let _ = overdue.change(|word| word.wrapping_add(left));
+    /// Notes down who has begun by `now`, and counts as overdue who is so. Returns how many have begun
+    /// since the last turn.
+    pub(super) fn turn(&self, cohort: &mut Cohort, now: u64) -> u64 {
+        let word = self.begun.fetch_and(!BEGUN, AcqRel);
+        let (number, begun) = (word >> COHORT_SHIFT, word & BEGUN);
+        let index = |moment: u64| (moment % MOMENTS) as usize;
+        let present = &mut cohort.begun[index(cohort.present)];
+        *present = present.wrapping_add(begun as u32);
+
+        let length = self.length.load(Relaxed) as u32;
+        let (from, to) = (cohort.first, cohort.first_at(now, length));
+        // In a long pause each moment is overdue once.
+        for moment in from..to.min(from.saturating_add(MOMENTS)) {
+            // The next moment from `to` on that comes round to this word.
+            let rounds = (to - moment).div_ceil(MOMENTS);
+            let next = moment.saturating_add(rounds * MOMENTS);
+            let next = Moment::of(&self.left, number, next);
+            // Who leaves after this sees the next moment, and goes to the overdue.
+            let left = next.word.swap(next.empty, AcqRel) & CALLS;
+            let entered = std::mem::take(&mut cohort.begun[index(moment)]);
+            let running = u64::from(entered).wrapping_sub(left) & CALLS;
+            if running != 0 {
+                let _ = Moment::overdue(&self.overdue, number).change(running);
             }
         }
-        self.set_first(to.max(from));
+        cohort.first = to.max(from);
+        cohort.present = cohort.present.max(now >> length);
+        self.due.store(cohort.due(length), Relaxed);
+        begun
     }
 
-    fn set_first(&self, first: u64) {
-        self.first.store(first, Relaxed);
-        let begins = first.saturating_mul(1 << self.width.load(Relaxed));
-        let due = begins.saturating_add(self.slow_after.load(Relaxed));
-        self.due.store(due, Relaxed);
+    /// When the present moment ends: no call is to enter from then on before the next
+    /// [turn](Self::turn).
+    pub(super) fn ends(&self, cohort: &Cohort) -> u64 {
+        let next = cohort.present.saturating_add(1);
+        next.saturating_mul(1 << self.length.load(Relaxed))
     }
+}
 
-    /// The first moment that is not overdue: as old as a slow call's time, or younger.
-    fn first_at(&self, now: u64) -> u64 {
-        match now.checked_sub(self.slow_after.load(Relaxed)) {
-            Some(latest) => (latest >> self.width.load(Relaxed)) + 1,
+impl Cohort {
+    /// The first moment that is not overdue: as long ago as a slow call takes, or less.
+    fn first_at(&self, now: u64, length: u32) -> u64 {
+        match now.checked_sub(self.slow_after) {
+            Some(latest) => (latest >> length) + 1,
             None => 0,
         }
     }
 
-    #[inline]
-    fn bucket(&self, cohort: u64, started: u64) -> Bucket<'_> {
-        Bucket::of(&self.buckets, cohort, started >> self.width.load(Relaxed))
+    fn due(&self, length: u32) -> u64 {
+        let begins = self.first.saturating_mul(1 << length);
+        begins.saturating_add(self.slow_after)
     }
 }
 
-impl<'a> Bucket<'a> {
+impl<'a> Moment<'a> {
     #[inline]
-    fn of(buckets: &'a [AtomicU64], cohort: u64, moment: u64) -> Self {
+    fn of(words: &'a [AtomicU64], cohort: u64, moment: u64) -> Self {
         Self {
-            word: &buckets[(moment % BUCKETS) as usize],
-            empty: cohort << COHORT_SHIFT | ((moment / BUCKETS) & ROUND) << ROUND_SHIFT,
+            word: &words[(moment % MOMENTS) as usize],
+            empty: cohort << COHORT_SHIFT | ((moment / MOMENTS) & ROUND) << ROUND_SHIFT,
         }
     }
 
@@ -227,23 +264,13 @@ impl<'a> Bucket<'a> {
         }
     }
 
+    /// Adds so many if the word is still this moment's, or else tells what it found.
     #[inline]
-    fn add(&self) -> Result<(), u64> {
-        self.change(|word| word.wrapping_add(1))
-    }
-
-    #[inline]
-    fn subtract(&self) -> Result<(), u64> {
-        self.change(|word| word.wrapping_sub(1))
-    }
-
-    /// Changes the count if it is still this bucket's, or else tells what it found.
-    #[inline]
-    fn change(&self, change: impl Fn(u64) -> u64) -> Result<(), u64> {
+    fn change(&self, by: u64) -> Result<(), u64> {
         let mut found = self.word.load(Relaxed);
         while found & !CALLS == self.empty {
             // The count wraps within its own bits: below 0 is possible for the overdue.
-            let changed = self.empty | (change(found) & CALLS);
+            let changed = self.empty | (found.wrapping_add(by) & CALLS);
             match self
                 .word
                 .compare_exchange_weak(found, changed, AcqRel, Relaxed)
@@ -254,16 +281,6 @@ impl<'a> Bucket<'a> {
         }
         Err(found)
     }
-
-    fn is_of_cohort(&self, found: u64) -> bool {
-        (found ^ self.empty) >> COHORT_SHIFT == 0
-    }
-
-    /// Whether the bucket has gone on to a later moment.
-    fn is_later(&self, found: u64) -> bool {
-        let ahead = (found >> ROUND_SHIFT).wrapping_sub(self.empty >> ROUND_SHIFT) & ROUND;
-        ahead <= ROUND / 2
-    }
 }
 
 #[cfg(all(test, tower_breaker_loom))]
@@ -272,30 +289,41 @@ mod loom_tests {
     use crate::circuit::sync::{Arc, Mutex};
     use loom::thread;
 
-    const COHORT: u64 = 0x10;
-    /// Two buckets of 4.
+    const COHORT: u64 = 0x11;
+    /// Two moments of 4.
     const SLOW: u64 = 8;
 
     struct Watched {
         running: Running,
-        lock: Mutex<()>,
+        cohort: Mutex<Cohort>,
+        begun: AtomicU64,
     }
 
     impl Watched {
         fn new() -> Arc<Self> {
             let running = Running::new();
-            running.begin(COHORT, SLOW, 0);
-            let lock = Mutex::new(());
-            Arc::new(Self { running, lock })
+            let cohort = Mutex::new(running.begin(COHORT, SLOW, 0));
+            let begun = AtomicU64::new(0);
+            Arc::new(Self {
+                running,
+                cohort,
+                begun,
+            })
         }
 
-        fn turn(&self, now: u64) {
-            let _lock = self.lock.lock().unwrap();
-            self.running.turn(now);
+        fn turn(&self, now: u64) -> u64 {
+            let mut cohort = self.cohort.lock().unwrap();
+            let begun = self.running.turn(&mut cohort, now);
+            self.begun.fetch_add(begun, Relaxed);
+            self.running.ends(&cohort)
         }
 
+        /// A call begins in the first moment, or in a later one, to which it turns.
         fn enter(&self, now: u64) {
-            self.running.enter(COHORT, now, || self.turn(now));
+            if now >= 4 {
+                self.turn(now);
+            }
+            assert!(self.running.enter(COHORT));
         }
 
         fn overdue_at(&self, now: u64) -> u64 {
@@ -315,8 +343,16 @@ mod loom_tests {
     fn loom_nobody_is_lost_who_enters_while_it_turns() {
         loom::model(|| {
             let watched = Watched::new();
-            both(&watched, |w| w.enter(0), |w| w.turn(SLOW + 4));
-            assert_eq!(watched.overdue_at(SLOW + 4), 1);
+            let later = SLOW + 4;
+            both(
+                &watched,
+                |w| w.enter(0),
+                |w| assert!(w.turn(SLOW + 4) > SLOW),
+            );
+            // By the time at which it read the clock, or by that at which it entered.
+            assert!(watched.overdue_at(later) <= 1);
+            assert_eq!(watched.overdue_at(later + 4 + SLOW), 1);
+            assert_eq!(watched.begun.load(Relaxed), 1);
             watched.running.leave(COHORT, 0);
             assert_eq!(watched.overdue_at(100 * SLOW), 0);
         });
@@ -340,10 +376,10 @@ mod loom_tests {
     }
 
     #[test]
-    fn loom_a_bucket_goes_round_while_two_are_about_it() {
+    fn loom_a_moment_comes_round_while_two_are_about_it() {
         loom::model(|| {
             let watched = Watched::new();
-            // The bucket of 0 is the one of 16 the next time round.
+            // The word of the first moment is that of 16 the next time round.
             both(
                 &watched,
                 |w| {
@@ -352,9 +388,11 @@ mod loom_tests {
                 },
                 |w| w.enter(16),
             );
-            assert_eq!(watched.overdue_at(16 + SLOW), 1);
+            // One may have been taken for a call of the later moment; both together balance.
+            assert_eq!(watched.overdue_at(20 + SLOW), 1);
             watched.running.leave(COHORT, 16);
-            assert_eq!(watched.overdue_at(16 + SLOW), 0);
+            assert_eq!(watched.overdue_at(20 + SLOW), 0);
+            assert_eq!(watched.begun.load(Relaxed), 2);
         });
     }
 
@@ -365,15 +403,21 @@ mod loom_tests {
             watched.enter(0);
             both(
                 &watched,
-                |w| w.running.leave(COHORT, 0),
                 |w| {
-                    let _lock = w.lock.lock().unwrap();
-                    w.running.begin(COHORT + 1, SLOW, 0);
+                    w.running.leave(COHORT, 0);
+                    // Of the cohort that is over, or not counted at all.
+                    w.running.enter(COHORT);
+                },
+                |w| {
+                    let mut cohort = w.cohort.lock().unwrap();
+                    assert!((1..=2).contains(&w.running.end()));
+                    *cohort = w.running.begin(COHORT + 1, SLOW, 0);
                 },
             );
-            watched.running.enter(COHORT + 1, 0, || watched.turn(0));
+            assert!(watched.running.enter(COHORT + 1));
             watched.turn(SLOW);
             assert_eq!(watched.running.overdue(COHORT + 1), 1);
+            assert_eq!(watched.begun.load(Relaxed), 1);
         });
     }
 }

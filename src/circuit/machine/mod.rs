@@ -33,8 +33,10 @@ use super::{
     clock::nanos,
     config::CircuitBreakerConfig,
     hot::Hot,
+    running::Cohort,
     shape::Shape,
     state::{CircuitState, TripReason},
+    sync::Ordering::{Acquire, Relaxed},
     waiters::Waiters,
     window::{Counts, Kind, Rate, Ring, Sums},
     word::Word,
@@ -57,6 +59,8 @@ pub(super) struct Machine {
     openings: u32,
     /// The part of the window of time that is kept under the lock, if there is that window.
     ring: Option<Box<Ring>>,
+    /// The calls that are watched while they run, if any are.
+    cohort: Option<Box<Cohort>>,
     opened: u64,
     recoveries: u64,
     failed_recoveries: u64,
@@ -124,6 +128,7 @@ impl Machine {
             asked_until: 0,
             openings: 0,
             ring: None,
+            cohort: None,
             opened: 0,
             recoveries: 0,
             failed_recoveries: 0,
@@ -230,8 +235,8 @@ impl Machine {
         if matches!(self.phase, Phase::Closed(_)) {
             self.clear(hot);
             hot.begin_run(self.generation);
-            hot.set_look_at(0);
         }
+        self.watch_nobody(hot);
         self.watch(hot, now);
     }
 
@@ -257,10 +262,44 @@ impl Machine {
     }
 
     /// Watches the calls of a new cohort, if calls are to be watched.
-    fn watch(&self, hot: &Hot, now: u64) {
+    fn watch(&mut self, hot: &Hot, now: u64) {
         if let Some(slow_after) = self.config.slow_call_duration {
-            let cohort = self.word().cohort();
-            hot.running().begin(cohort, nanos(slow_after), now);
+            let number = self.word().cohort();
+            let cohort = hot.running().begin(number, nanos(slow_after), now);
+            self.cohort = Some(Box::new(cohort));
+            hot.set_look_at(0);
+        }
+    }
+
+    /// Nobody is watched any more who was up to now.
+    fn watch_nobody(&mut self, hot: &Hot) {
+        if self.cohort.take().is_some() {
+            self.count_admitted(hot, hot.running().end());
+        }
+    }
+
+    /// Looks how long those run who are watched.
+    fn turn_watch(&mut self, hot: &Hot, now: u64) {
+        if let Some(cohort) = &mut self.cohort {
+            let begun = hot.running().turn(cohort, now);
+            self.count_admitted(hot, begun);
+        }
+    }
+
+    /// Those who are watched count as admitted once they have been seen.
+    fn count_admitted(&self, hot: &Hot, calls: u64) {
+        if self.shape.counting != 0 {
+            hot.admitted.fetch_add(calls, Relaxed);
+        }
+    }
+
+    /// All that were admitted, where they are counted.
+    pub(super) fn admitted(&self, hot: &Hot) -> u64 {
+        // Acquire: whoever has settled was admitted before.
+        let counted = hot.admitted.load(Acquire);
+        match &self.cohort {
+            Some(_) => counted + hot.running().begun(),
+            None => counted,
         }
     }
 
@@ -324,10 +363,9 @@ impl Machine {
                 .rates_of_calls(hot)
                 .map(|rate| rate.map_or(Counts::default(), Rate::counts)),
         };
-        if self.shape.watching != 0 {
-            let running = hot.running();
-            running.turn(now);
-            slow = slow.and_bad(running.overdue(self.word().cohort()));
+        self.turn_watch(hot, now);
+        if self.cohort.is_some() {
+            slow = slow.and_bad(hot.running().overdue(self.word().cohort()));
         }
         [errors, slow]
     }
@@ -361,9 +399,7 @@ impl Machine {
         if let Some(ring) = &mut self.ring {
             hot.time.turn(ring, now);
         }
-        if self.shape.watching != 0 {
-            hot.running().turn(now);
-        }
+        self.turn_watch(hot, now);
     }
 
     // ===== waiting and telling =====

@@ -41,6 +41,9 @@ impl Machine {
         hot.suspend();
         let begins_to_count = shape.counting != 0 && shape.counting != self.shape.counting;
         let watches_anew = shape.watching != self.shape.watching;
+        if watches_anew {
+            self.watch_nobody(hot);
+        }
         self.shape = shape;
         self.fit_windows(hot, now, old.map(Windows::of).unwrap_or_default());
         if begins_to_count {
@@ -94,9 +97,11 @@ impl Machine {
             Record::All => another(&mut self.last.counting, 7),
         };
         let slow_after = old.and_then(|old| old.slow_call_duration);
+        // Those who are watched are counted as admitted by that, so both begin anew together.
+        let counts_alike = counting == self.shape.counting;
         let watching = match config.slow_call_duration {
             None => 0,
-            same if same == slow_after => self.shape.watching,
+            same if same == slow_after && counts_alike => self.shape.watching,
             Some(_) => another(&mut self.last.watching, 15),
         };
         let windows = Windows::of(config);

@@ -109,9 +109,11 @@ impl Machine {
             return;
         }
         let [errors, slow] = self.counts(hot, now);
+        let running = hot.running();
         let turns = [
             self.ring.as_ref().map(|_| hot.time.ends()),
-            hot.slow().map(|slow| slow.running.due()),
+            self.cohort.as_ref().map(|_| running.due()),
+            self.cohort.as_ref().map(|cohort| running.ends(cohort)),
         ];
         hot.set_look_at(turns.into_iter().flatten().min().unwrap_or(0));
         if !matches!(self.phase, Phase::Closed(_)) {

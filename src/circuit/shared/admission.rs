@@ -33,16 +33,10 @@ impl Shared {
             return self.admit_slowly(word, lease);
         }
         let started = self.started(word);
-        if word.is_watched() {
-            if started >= self.hot.look_at() {
-                return self.look_and_admit(word, started, lease);
-            }
-            self.watch(word, started);
+        if word.is_watched() && started >= self.hot.look_at() {
+            return self.look_and_admit(word, started, lease);
         }
-        if word.is_counted() {
-            Tallies::count(&self.hot.admitted);
-        }
-        Ticket { word, started }
+        self.begin(word, started)
     }
 
     #[cold]
@@ -71,19 +65,20 @@ impl Shared {
         started: u64,
         lease: &mut Option<Lease>,
     ) -> Ticket {
-        if word.is_watched() && word.is_recorded() {
-            if started >= self.hot.look_at() {
-                match self.look(word, lease) {
-                    Ok(present) => word = present,
-                    Err(rejection) => return Ticket::rejected(rejection),
-                }
-            }
-            // It may be half-open now.
-            if word.is_recorded() {
-                self.watch(word, started);
+        if word.is_watched() && word.is_recorded() && started >= self.hot.look_at() {
+            match self.look(word, lease) {
+                Ok(present) => word = present,
+                Err(rejection) => return Ticket::rejected(rejection),
             }
         }
-        if word.is_counted() {
+        self.begin(word, started)
+    }
+
+    /// Counts a call that is admitted; once, where it is watched.
+    #[inline(always)]
+    fn begin(&self, word: Word, started: u64) -> Ticket {
+        let is_watched = word.is_watched() && word.is_recorded();
+        if !(is_watched && self.hot.running().enter(word.cohort())) && word.is_counted() {
             Tallies::count(&self.hot.admitted);
         }
         Ticket { word, started }
@@ -92,13 +87,6 @@ impl Shared {
     #[inline]
     pub(super) fn started(&self, word: Word) -> u64 {
         if word.is_timed() { self.now() } else { NEVER }
-    }
-
-    /// Watches a call while it runs.
-    #[inline]
-    fn watch(&self, word: Word, started: u64) {
-        let turn = || self.turn(started);
-        self.hot.running().enter(word.cohort(), started, turn);
     }
 
     /// Looks at the rules because time has passed, and admits the call anew if the circuit is no

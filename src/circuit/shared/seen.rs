@@ -5,10 +5,7 @@ use crate::circuit::{
     config::CircuitBreakerConfig,
     hot::NEVER,
     metrics::{CircuitBreakerMetrics, Latency},
-    sync::{
-        AtomicU64,
-        Ordering::{Acquire, Relaxed},
-    },
+    sync::{AtomicU64, Ordering::Relaxed},
 };
 
 impl Shared {
@@ -19,10 +16,8 @@ impl Shared {
     pub(in crate::circuit) fn metrics(&self) -> CircuitBreakerMetrics {
         let now = self.now();
         let hot = &self.hot;
-        let (seen, word) = {
-            let mut machine = self.lock();
-            (machine.snapshot(hot, now), hot.word())
-        };
+        let mut machine = self.lock();
+        let (seen, word) = (machine.snapshot(hot, now), hot.word());
         let date = |at| self.timeline.date(at);
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         let moment = |counter| Some(read(counter)).filter(|at| *at != NEVER).map(date);
@@ -32,8 +27,9 @@ impl Shared {
         let ignored = read(&tallies.ignored);
         let good = counted.settled - counted.failed + read(&tallies.good);
         let successful = word.is_counted().then_some(good);
-        // After the settled ones, so that it is never less than those. Acquire for that order.
-        let admitted = hot.admitted.load(Acquire);
+        // After the settled ones, so that it is never less than those.
+        let admitted = machine.admitted(hot);
+        drop(machine);
         let total = word.is_counted().then_some(admitted);
         let in_flight = successful.map(|good| admitted.saturating_sub(good + failed + ignored));
         CircuitBreakerMetrics {

@@ -494,7 +494,7 @@ impl Model {
         if !stays && slow_span(&old) != slow_span(&self.config) {
             self.slow_from = self.settled.len();
         }
-        if slow != was_slow {
+        if slow != was_slow || self.config.record() != old.record() {
             self.watch += 1;
         }
         // A run is counted from when its rule was switched on.
