@@ -190,6 +190,7 @@ mod serde_forms {
     #[test]
     fn b1_what_is_written_reads_the_same() {
         let config = config()
+            .failure_threshold(u32::MAX)
             .reset_timeout(Duration::from_micros(1500))
             .on_cancel(OnCancel::FailAfter(SECOND))
             .slow_call_duration(SECOND)

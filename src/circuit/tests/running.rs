@@ -99,13 +99,15 @@ fn b13_a_settlement_replaces_the_entry_of_its_call() {
 
 #[test]
 fn b13_a_settlement_counts_the_others_that_still_run() {
-    let (circuit, clock) = circuit(slow());
-    let hanging = acquire(&circuit, 3);
-    settle(&circuit, "ss");
-    clock.advance(10 * SECOND);
-    // The first of three slow ones of five to settle finds them.
-    hanging.into_iter().next().unwrap().success();
-    assert_eq!(circuit.state(), CircuitState::Open);
+    for config in [slow(), slow().window(10)] {
+        let (circuit, clock) = circuit(config);
+        let hanging = acquire(&circuit, 3);
+        settle(&circuit, "ss");
+        clock.advance(10 * SECOND);
+        // The first of three slow ones of five to settle finds them.
+        hanging.into_iter().next().unwrap().success();
+        assert_eq!(circuit.state(), CircuitState::Open);
+    }
 }
 
 #[test]
