@@ -60,6 +60,7 @@
 //!   configuration or by the new one.
 //!   (`loom_a_call_is_counted_in_one_window_or_the_next`,
 //!   `loom_a_call_is_counted_in_one_size_of_window_or_the_next`,
+//!   `loom_a_slow_call_is_counted_in_one_size_of_window_or_the_next`,
 //!   `loom_a_call_is_counted_where_all_is_recorded_or_only_what_the_rules_need`)
 //! - Whoever waits for readiness is woken by whatever it may wait for. (`loom_no_wake_up_is_lost_to_a_reset`,
 //!   `..._to_a_disabling`, `..._to_a_forced_opening`, `..._to_a_reconfiguration`,

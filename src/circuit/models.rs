@@ -359,6 +359,27 @@ fn loom_a_call_is_counted_in_one_size_of_window_or_the_next() {
 }
 
 #[test]
+fn loom_a_slow_call_is_counted_in_one_size_of_window_or_the_next() {
+    let slow = |calls| {
+        let window = config().window(calls).volume_threshold(1);
+        window.slow_call_duration(SECOND).slow_call_percentage(100)
+    };
+    explore(move || {
+        let (circuit, clock) = circuit(slow(1));
+        let changed = slow(2).build().expect("these are within their ranges");
+        let permit = circuit.try_acquire().expect("it is closed");
+        clock.advance(SECOND);
+        both(
+            &circuit,
+            move |circuit| circuit.reconfigure(changed),
+            |_| permit.success(),
+        );
+        let metrics = circuit.metrics();
+        assert_eq!((metrics.opened_total, metrics.slow_requests), (1, Some(1)));
+    });
+}
+
+#[test]
 fn loom_a_call_is_counted_where_all_is_recorded_or_only_what_the_rules_need() {
     reconfigured_while_a_failure_settles(config, |config| config.record(Record::All));
 }
