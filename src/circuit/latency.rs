@@ -108,5 +108,6 @@ mod tests {
             (seen.p50, seen.max),
             (Duration::ZERO, Duration::from_nanos(u64::MAX))
         );
+        assert_eq!(seen.p99, Duration::from_nanos((1 << RANGE) - 1));
     }
 }

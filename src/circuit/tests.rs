@@ -803,6 +803,18 @@ fn b9_latencies_are_those_of_settled_calls() {
     }
 }
 
+#[cfg(feature = "latency")]
+#[test]
+fn b9_latencies_of_probes_are_among_them() {
+    let (circuit, clock) = due(config());
+    for (seconds, outcome, longest) in [(5, Outcome::Ignored, 0), (2, Outcome::Success, 2)] {
+        let probe = circuit.try_acquire().unwrap();
+        clock.advance(seconds * SECOND);
+        probe.settle(outcome);
+        assert_eq!(circuit.metrics().latency.unwrap().max, longest * SECOND);
+    }
+}
+
 #[test]
 fn b9_rules_record_only_what_the_rules_need() {
     let run = config()
