@@ -332,6 +332,7 @@ impl Machine {
         }
     }
 
+    #[inline(always)]
     pub(super) fn snapshot(&mut self, hot: &Hot, now: u64) -> Snapshot {
         let [errors, slow] = self.counts(hot, now);
         let lifetime = self.lifetime(hot);
@@ -353,6 +354,7 @@ impl Machine {
 
     /// What the windows hold of failures and of slow calls, and those calls that are not in them yet
     /// though they are slow already.
+    #[inline]
     fn counts(&mut self, hot: &Hot, now: u64) -> [Counts; 2] {
         let [errors, mut slow] = match &mut self.ring {
             Some(ring) => {
