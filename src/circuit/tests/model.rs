@@ -485,14 +485,20 @@ impl Model {
     fn reconfigure(&mut self, config: CircuitBreakerConfig) {
         let old = std::mem::replace(&mut self.config, config);
         let (slow, was_slow) = (self.config.slow_call_duration(), old.slow_call_duration());
-        // A window of time counts both at once, and stays as long as either is asked for.
-        let stays = matches!(common_span(&old), Some(Err(_)))
-            && common_span(&old) == common_span(&self.config);
-        if !stays && errors_span(&old) != errors_span(&self.config) {
-            self.errors_from = self.settled.len();
-        }
-        if !stays && slow_span(&old) != slow_span(&self.config) {
-            self.slow_from = self.settled.len();
+        let here = self.settled.len();
+        let common = common_span(&self.config);
+        if let Some(Err(_)) = common {
+            // A window of time counts both at once, and stays as long as either is asked for.
+            if common != common_span(&old) {
+                (self.errors_from, self.slow_from) = (here, here);
+            }
+        } else {
+            if errors_span(&old) != errors_span(&self.config) {
+                self.errors_from = here;
+            }
+            if slow_span(&old) != slow_span(&self.config) {
+                self.slow_from = here;
+            }
         }
         if slow != was_slow || self.config.record() != old.record() {
             self.watch += 1;
