@@ -765,7 +765,12 @@ fn b6_threads_and_resets_lose_no_call() {
             for _ in 0..200 {
                 circuit.reset(); // what is in flight then settles late
                 clock.advance(SECOND); // and the windows turn
-                assert!(circuit.metrics().error_rate.unwrap() <= 1.0);
+                let seen = circuit.metrics();
+                assert!(seen.error_rate.unwrap() <= 1.0);
+                let settled = seen.failed_requests + seen.ignored_requests;
+                let settled = settled + seen.successful_requests.unwrap();
+                let total = settled + seen.in_flight.unwrap();
+                assert_eq!(seen.total_requests, Some(total));
             }
         });
     });
