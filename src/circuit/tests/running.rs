@@ -111,6 +111,48 @@ fn b13_a_settlement_counts_the_others_that_still_run() {
 }
 
 #[test]
+fn b13_a_good_call_that_settles_finds_those_that_still_run() {
+    // It brings up the volume.
+    let (circuit, clock) = circuit(slow());
+    let _hanging = acquire(&circuit, 2);
+    clock.advance(10 * SECOND);
+    settle(&circuit, "s");
+    assert_eq!(circuit.state(), CircuitState::Closed);
+    settle(&circuit, "s");
+    assert_eq!(circuit.state(), CircuitState::Open);
+}
+
+#[test]
+fn b13_a_good_call_can_be_the_first_to_see_that_others_are_slow() {
+    // No step of the window ends at that moment.
+    let (circuit, clock) = circuit(slow().monitoring_period(3_000 * SECOND));
+    let _hanging = acquire(&circuit, 3);
+    clock.advance(5 * SECOND);
+    let quick = acquire(&circuit, 1).pop().unwrap();
+    clock.advance(5 * SECOND);
+    quick.success();
+    assert_eq!(circuit.state(), CircuitState::Open);
+}
+
+#[test]
+fn b13_calls_that_began_apart_are_told_apart_whatever_is_slow() {
+    let nanos = Duration::from_nanos;
+    for slow_after in 2..400 {
+        for apart in [slow_after / 63 + 1, slow_after - 1] {
+            let (circuit, clock) = circuit(slow().slow_call_duration(nanos(slow_after)));
+            let first = acquire(&circuit, 1);
+            clock.advance(nanos(apart));
+            let _second = acquire(&circuit, 1);
+            clock.advance(nanos(slow_after - apart));
+            assert_eq!(circuit.metrics().slow_rate, Some(1.0));
+            drop(first);
+            let left = circuit.metrics().slow_rate;
+            assert_eq!(left, Some(0.0), "{apart} of {slow_after} ns");
+        }
+    }
+}
+
+#[test]
 fn b4_running_calls_of_an_earlier_generation_do_not_count() {
     let (circuit, clock) = circuit(slow());
     let hanging = acquire(&circuit, 4);
