@@ -269,3 +269,20 @@ fn b8_whoever_waits_is_woken_by_a_reconfiguration() {
     reconfigure(&circuit, |config| config.reset_timeout(SECOND));
     assert_eq!(woken.load(Ordering::Relaxed), 1);
 }
+
+#[test]
+fn b8_an_open_circuit_admits_nobody_while_it_is_reconfigured() {
+    let (circuit, _) = circuit(config().failure_threshold(1));
+    settle(&circuit, "f");
+    std::thread::scope(|scope| {
+        let reconfiguring = scope.spawn(|| {
+            for window in [None, Some(100)].into_iter().cycle().take(20_000) {
+                reconfigure(&circuit, |config| config.window(window));
+            }
+        });
+        while !reconfiguring.is_finished() {
+            assert_eq!(circuit.state(), CircuitState::Open);
+            assert!(circuit.try_acquire().is_err());
+        }
+    });
+}
