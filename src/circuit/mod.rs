@@ -27,9 +27,9 @@
 //! # What holds under concurrency
 //!
 //! While a circuit is closed its calls take no lock: each is admitted at one read of the state, and
-//! settled at one access to the word of each rule. (Both rates share one, in a window of time.) Changes of state and half-open turns happen under
-//! a lock that is held for a few dozen instructions, and never while user code, a waker or a
-//! listener runs.
+//! settled at one access to the word of each rule. (Both rates share one, in a window of time.)
+//! Changes of state and half-open turns happen under a lock that is held for a few dozen
+//! instructions, and never while user code, a waker or a listener runs.
 //!
 //! - A circuit opens in the settlement that makes a rule true: that very call finds it, and has
 //!   opened the circuit when it returns. Calls that are admitted or settled meanwhile come before.
@@ -61,7 +61,12 @@
 //!   (`loom_a_call_is_counted_in_one_window_or_the_next`,
 //!   `loom_a_call_is_counted_in_one_size_of_window_or_the_next`,
 //!   `loom_a_slow_call_is_counted_in_one_size_of_window_or_the_next`,
-//!   `loom_a_call_is_counted_where_all_is_recorded_or_only_what_the_rules_need`)
+//!   `loom_a_call_is_counted_where_all_is_recorded_or_only_what_the_rules_need`,
+//!   `loom_an_ignored_call_is_admitted_once_though_all_is_recorded_from_now_on`,
+//!   `loom_a_failure_is_admitted_once_though_all_is_recorded_from_now_on`,
+//!   `loom_no_total_goes_down_when_another_window_begins`)
+//! - Metrics never show more calls settled than admitted, where calls are counted in a window of time.
+//!   (`loom_a_call_that_settles_while_metrics_are_taken_was_admitted`)
 //! - Whoever waits for readiness is woken by whatever it may wait for. (`loom_no_wake_up_is_lost_to_a_reset`,
 //!   `..._to_a_disabling`, `..._to_a_forced_opening`, `..._to_a_reconfiguration`,
 //!   `..._to_a_probe_that_gives_its_place_back`, `..._to_a_probe_that_closes_the_circuit`,
@@ -197,8 +202,9 @@ impl Circuit {
     /// circuit waits as long as it would with the new `reset_timeout` and `reset_backoff`, counted
     /// from when it opened. Calls in flight while `slow_call_duration` or `record` is changed count as
     /// slow only when they have settled. While [`Record::Rules`] holds, totals that it does not keep stand
-    /// still; a call that settles in the very moment in which [`Record::All`] comes back may be
-    /// missing from `total_requests`.
+    /// still. When [`Record::All`] comes back, `total_requests` goes on from the calls that have settled,
+    /// and those in flight join it as they settle; one that begins or settles in that very moment may be
+    /// missing from it, or, where [`Record::All`] went and came back meanwhile, be in it twice.
     pub fn reconfigure(&self, config: CircuitBreakerConfig) {
         self.shared
             .with(|machine, hot, now| machine.reconfigure(hot, now, config));

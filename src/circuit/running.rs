@@ -19,15 +19,20 @@
 //! noted down first, under the lock: whoever the word has counted since the last time began in the
 //! moment before. So a call that is counted as a moment ends may be taken for one of the next, and
 //! become overdue with that. Where it has settled by then, another one that is overdue goes
-//! unnoticed until then, at most for the length of a moment: what has begun and what has left always
-//! balance.
+//! unnoticed until then: for the length of a moment, or for as long as the call was held up between
+//! its reading of the clock and its being counted. What has begun and what has left always balance.
 //!
 //! Those that leave are counted by moments, each in a word that says for which moment and cohort it
 //! is; they change it only as long as it is. A moment that is overdue is closed: its word is taken
 //! over by the moment that comes round to it next, in one swap that also says how many have left.
 //! Whoever comes later sees so, and leaves the count of the overdue instead, which is a word with the
-//! number of the cohort as well. A cohort recurs after 65,536 generations, and a moment after 2^27 of
+//! number of the cohort as well. A cohort recurs after 65,536 generations, or after 15 others within one
+//! generation (each takes a reconfiguration, or a clock that is set back), and a moment after 2^27 of
 //! them: a call would have to last exactly so long to be mistaken.
+//!
+//! Where the clock is set back by more than a slow call takes, calls begin in a moment that is yet to
+//! come, and leave others that are over. None of them is found to hang, and the overdue fall below
+//! zero; once they are far below it, a new cohort begins by the new time.
 
 use std::array;
 
@@ -50,6 +55,10 @@ const CALLS: u64 = (1 << 24) - 1;
 const ROUND_SHIFT: u32 = 24;
 const ROUND: u64 = (1 << 20) - 1;
 const COHORT_SHIFT: u32 = 44;
+
+/// So many cannot be about to be counted as overdue. If as many have left moments that are over, the
+/// clock was set back, and calls begin in a moment that is not theirs.
+const ASTRAY: u64 = 1 << 16;
 
 /// Of the word of those that begin, below the cohort.
 const BEGUN: u64 = (1 << COHORT_SHIFT) - 1;
@@ -129,7 +138,17 @@ impl Running {
     fn leave_late(&self, moment: &Moment<'_>, found: u64, cohort: u64) {
         if (found ^ moment.empty) >> COHORT_SHIFT == 0 {
             let _ = Moment::overdue(&self.overdue, cohort).change(1_u64.wrapping_neg());
+            if self.is_astray() {
+                // The next settlement is to turn, and so to find that.
+                self.due.store(0, Relaxed);
+            }
         }
+    }
+
+    /// Whether calls are watched by a time that is no longer. Then a new cohort is to begin.
+    pub(super) fn is_astray(&self) -> bool {
+        let below_zero = self.overdue.load(Relaxed).wrapping_neg() & CALLS;
+        (ASTRAY..=CALLS / 2).contains(&below_zero)
     }
 
     /// How many calls of this cohort run for longer than a fast one, as of the last turn.
@@ -209,7 +228,8 @@ impl Running {
         for moment in from..to.min(from.saturating_add(MOMENTS)) {
             // The next moment from `to` on that comes round to this word.
             let rounds = (to - moment).div_ceil(MOMENTS);
-            let next = moment.saturating_add(rounds * MOMENTS);
+            // At the end of time the numbers of moments wrap, and so come round to the same words.
+            let next = moment.wrapping_add(rounds.wrapping_mul(MOMENTS));
             let next = Moment::of(&self.left, number, next);
             // Who leaves after this sees the next moment, and goes to the overdue.
             let left = next.word.swap(next.empty, AcqRel) & CALLS;

@@ -181,10 +181,11 @@ impl Word {
         Self(self.0 & !(Shape::WATCHING << SHAPE_SHIFT))
     }
 
-    /// When a call ended is to be known.
+    /// When a call ended is to be known. (Slow calls are told apart only where calls are watched, but
+    /// one may be [`unwatched`](Self::unwatched).)
     #[inline]
     pub(super) fn is_timed_at_its_end(self) -> bool {
-        self.has(Shape::COUNTING | Shape::WATCHING | Shape::IN_TIME)
+        self.has(Shape::COUNTING | Shape::WATCHING | Shape::IN_TIME | Shape::SLOW)
     }
 
     /// The windows that calls are counted in.

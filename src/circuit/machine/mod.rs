@@ -283,6 +283,9 @@ impl Machine {
         if let Some(cohort) = &mut self.cohort {
             let begun = hot.running().turn(cohort, now);
             self.count_admitted(hot, begun);
+            if hot.running().is_astray() {
+                self.watch_anew(hot, now);
+            }
         }
     }
 

@@ -86,10 +86,6 @@ impl Machine {
     /// The shape that the configuration asks for; another version if that is another shape.
     fn next_shape(&mut self, old: Option<&CircuitBreakerConfig>) -> Shape {
         let config = &self.config;
-        let another = |last: &mut u8, most: u8| {
-            *last = *last % most + 1;
-            *last
-        };
         let counted = old.is_some_and(|old| old.record == Record::All);
         let counting = match config.record {
             Record::Rules => 0,
@@ -118,6 +114,17 @@ impl Machine {
             shape.version = shape.version.wrapping_add(1);
         }
         shape
+    }
+
+    /// Watches the calls of a new cohort from `now` on, in the same generation, because the clock was
+    /// set back. Calls in flight count as slow only when they have settled.
+    pub(super) fn watch_anew(&mut self, hot: &Hot, now: u64) {
+        hot.suspend();
+        self.watch_nobody(hot);
+        self.shape.watching = another(&mut self.last.watching, 15);
+        self.shape.version = self.shape.version.wrapping_add(1);
+        self.watch(hot, now);
+        hot.publish(self.word(), self.until());
     }
 
     /// From here on admissions are counted. Calls that settled before were admitted as well; those
@@ -159,4 +166,10 @@ impl Machine {
             Phase::Closed(None) | Phase::Open { .. } | Phase::ForcedOpen | Phase::Disabled => {}
         }
     }
+}
+
+/// Another number than the last time, from 1 to `most`.
+fn another(last: &mut u8, most: u8) -> u8 {
+    *last = *last % most + 1;
+    *last
 }

@@ -46,7 +46,7 @@ impl Machine {
         ran: u64,
         outcome: Outcome,
     ) {
-        self.count_admission(hot, word);
+        self.count_admission(hot, word, self.word());
         let slow = hot.is_slow(ran);
         match outcome {
             Outcome::Ignored => Tallies::count(&hot.tallies.ignored),
@@ -90,14 +90,24 @@ impl Machine {
 
     /// Counts a call that settles in another generation than it was admitted in.
     pub(in crate::circuit) fn settle_late(&self, hot: &Hot, word: Word, ran: u64, bad: bool) {
-        self.count_admission(hot, word);
+        self.count_admission(hot, word, self.word());
         hot.settle_late(ran, bad);
     }
 
-    /// Counts the admission of a call that began when those were not counted, if they are now.
-    pub(in crate::circuit) fn count_admission(&self, hot: &Hot, word: Word) {
+    /// Counts an ignored call that began when admissions were counted otherwise than now.
+    pub(in crate::circuit) fn settle_ignored(&self, hot: &Hot, word: Word) {
+        self.count_admission(hot, word, self.word());
+        Tallies::count(&hot.tallies.ignored);
+    }
+
+    /// Counts the admission of a call that began when those were not counted, if they were when it
+    /// `settled` and are still. (Whoever began to count since then has it among the settled ones.)
+    pub(in crate::circuit) fn count_admission(&self, hot: &Hot, word: Word, settled: Word) {
         let present = self.word();
-        if present.is_counted() && !present.is_counted_like(word) {
+        if present.is_counted()
+            && present.is_counted_like(settled)
+            && !present.is_counted_like(word)
+        {
             Tallies::count(&hot.admitted);
         }
     }

@@ -26,6 +26,9 @@ impl Shared {
         let failed = counted.failed + read(&tallies.bad);
         let ignored = read(&tallies.ignored);
         let good = counted.settled - counted.failed + read(&tallies.good);
+        let slow = word
+            .is_watched()
+            .then(|| counted.slow + read(&tallies.slow));
         let successful = word.is_counted().then_some(good);
         // After the settled ones, so that it is never less than those.
         let admitted = machine.admitted(hot);
@@ -40,9 +43,7 @@ impl Shared {
             rejected_requests: read(&tallies.rejected),
             cancelled_requests: read(&tallies.cancelled),
             timed_out_requests: read(&tallies.timed_out),
-            slow_requests: word
-                .is_watched()
-                .then(|| counted.slow + read(&tallies.slow)),
+            slow_requests: slow,
             in_flight,
             last_success_time: moment(&hot.last_success).filter(|_| word.is_counted()),
             last_failure_time: moment(&tallies.last_failure).filter(|_| word.is_timed_at_its_end()),

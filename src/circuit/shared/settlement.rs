@@ -121,9 +121,10 @@ impl Shared {
     }
 
     fn settle_ignored(&self, ticket: Ticket) {
-        Tallies::count(&self.hot.tallies.ignored);
-        if !ticket.word.is_counted_like(self.hot.word()) {
-            self.lock().count_admission(&self.hot, ticket.word);
+        if ticket.word.is_counted_like(self.hot.word()) {
+            Tallies::count(&self.hot.tallies.ignored);
+        } else {
+            self.lock().settle_ignored(&self.hot, ticket.word);
         }
     }
 
@@ -145,7 +146,9 @@ impl Shared {
                 present
             };
             if let Ok(broken) = self.hot.settle(present, end, || self.turn(now)) {
-                self.lock().count_admission(&self.hot, ticket.word);
+                let machine = self.lock();
+                machine.count_admission(&self.hot, ticket.word, present);
+                drop(machine);
                 return self.conclude(present, broken, outcome);
             }
         }

@@ -81,6 +81,12 @@ fn b9_what_adds_up_does_so_again_when_everything_is_recorded() {
     adds_up_again(never().error_threshold_percentage(None).window(10));
     // A window of time that the rules need goes on counting.
     adds_up_again(never().volume_threshold(1_000_000));
+    // Calls that are watched are counted as they begin to be.
+    adds_up_again(
+        never()
+            .volume_threshold(1_000_000)
+            .slow_call_duration(SECOND),
+    );
 }
 
 fn adds_up_again(config: CircuitBreakerConfigBuilder) {

@@ -229,3 +229,95 @@ fn b11_a_clock_that_is_set_back_holds_no_call() {
         circuit.reset();
     }
 }
+
+#[test]
+fn b11_hanging_calls_are_found_again_some_time_after_the_clock_was_set_back() {
+    let (circuit, clock) = circuit(slow().volume_threshold(80_000));
+    clock.advance(100 * SECOND);
+    settle(&circuit, "s");
+    clock.set(0);
+    // As many as tell that from calls which are about to be counted.
+    for _ in 0..70_000 {
+        settle(&circuit, "s");
+    }
+    let hanging = acquire(&circuit, 3_000);
+    clock.advance(10 * SECOND);
+    let metrics = circuit.metrics();
+    assert_eq!(metrics.slow_rate, Some(3_000.0 / 73_001.0));
+    assert_eq!(
+        (metrics.total_requests, metrics.in_flight),
+        (Some(73_001), Some(3_000))
+    );
+    drop(hanging);
+    assert_eq!(circuit.metrics().slow_rate, Some(0.0));
+}
+
+#[test]
+fn b11_a_jump_to_the_end_of_time_harms_nothing() {
+    for slow_after in [1, 126, 1_000].map(Duration::from_nanos) {
+        for end in [u64::MAX - 130, u64::MAX] {
+            let config = slow().volume_threshold(100).slow_call_duration(slow_after);
+            let (circuit, clock) = circuit(config.monitoring_period(slow_after));
+            let hanging = acquire(&circuit, 1);
+            clock.set(end);
+            settle(&circuit, "sf");
+            drop(hanging);
+            assert_eq!(circuit.metrics().in_flight, Some(0));
+        }
+    }
+}
+
+/// A clock that has its circuit reset where an admission reads it for the second time, by somebody
+/// who has read it a second before.
+#[derive(Debug, Clone, Default)]
+struct Interrupted {
+    time: ManualClock,
+    reads: Arc<AtomicU64>,
+    circuit: Arc<OnceLock<Circuit>>,
+}
+
+impl Clock for Interrupted {
+    fn now(&self) -> u64 {
+        let now = self.time.now();
+        if let Some(circuit) = self.circuit.get()
+            && self.reads.fetch_add(1, Ordering::Relaxed) == 1
+        {
+            self.time.set(now - clock::nanos(SECOND));
+            circuit.reset();
+            self.time.set(now);
+        }
+        now
+    }
+}
+
+#[test]
+fn b13_a_call_that_begins_while_the_circuit_is_reset_is_not_missed_when_it_has_settled() {
+    let clock = Interrupted::default();
+    let circuit = Circuit::with_clock(slow().build().unwrap(), clock.clone());
+    clock.time.advance(100 * SECOND);
+    clock.circuit.set(circuit.clone()).unwrap();
+    settle(&circuit, "s");
+    assert!(clock.reads.load(Ordering::Relaxed) > 2);
+    clock.time.advance(9 * SECOND + SECOND / 2);
+    assert_eq!(circuit.metrics().slow_rate, Some(0.0));
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn b13_an_answer_that_goes_on_settles_where_nothing_but_slow_calls_is_counted() {
+    for config in [slow(), slow().window(10)] {
+        for outcome in [Outcome::Success, Outcome::FAILURE, busy(1)] {
+            let (circuit, clock) = circuit(config.clone().record(Record::Rules));
+            let mut streaming = circuit.try_acquire().unwrap();
+            let ran = streaming.answered().unwrap();
+            clock.advance(20 * SECOND);
+            streaming.took(ran);
+            streaming.settle(outcome);
+            settle(&circuit, "ss");
+            // It is the third of four.
+            let _hanging = acquire(&circuit, 1);
+            clock.advance(10 * SECOND);
+            assert_eq!(circuit.metrics().slow_rate, Some(0.25));
+        }
+    }
+}

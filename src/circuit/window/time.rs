@@ -383,6 +383,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn b6_nothing_is_counted_while_the_window_is_to_be_turned() {
+        let (window, _) = window(300);
+        for busy in [TURNING, SETTLED.full(), FAILED.full(), SLOW.full()] {
+            window.current.store(busy, Relaxed);
+            assert!(!window.record_among_good(0, || true));
+            let hindered = window.try_record(Settled::new(false, false), 0, || true);
+            assert_eq!(hindered, Err(Hindered::Turn));
+        }
+    }
+
     proptest! {
         /// The window against a plain list of what was recorded when.
         #[test]
