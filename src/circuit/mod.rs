@@ -78,6 +78,8 @@
 //!   the run of failures and in the other for a rate.
 //! - A slow call that is just settling may be missing for a moment from what others see. Where it
 //!   makes the difference, it opens the circuit itself, a moment later.
+//! - With rates over windows of calls, a call that settles while the circuit is reconfigured may be
+//!   counted among the failed or good ones, and be missing from the share of slow ones.
 //! - [`Circuit::metrics`] is consistent but for calls that settle while it is taken: what such a call
 //!   counts in more than one figure may show in one of them first.
 //!

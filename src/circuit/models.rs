@@ -572,9 +572,10 @@ fn a_window_loses_nothing_while_it_turns(bad: bool) {
         });
         turned.record(bad, 0);
         let theirs = turned.clone();
-        // One turns the window to the next step; the other read the clock before that.
-        let handle = thread::spawn(move || theirs.record(bad, 1));
-        let mine = turned.record(bad, 0);
+        // One turns the window to the next step; the other read the clock before that. (Were it the
+        // other way round, loom would not try what a first look in the midst of a turn sees.)
+        let handle = thread::spawn(move || theirs.record(bad, 0));
+        let mine = turned.record(bad, 1);
         let their = handle.join().unwrap();
         if bad {
             let mut seen = [mine, their].map(|sums| sums.expect("it is bad").settled);

@@ -110,7 +110,7 @@ impl Hot {
                 Some(held) => counts[1] = held,
                 None if !word.keeps_errors() => return Err(Missed),
                 // It was counted above. If it is not current any more, what this window holds has just
-                // been cleared away.
+                // been cleared away; or the circuit was reconfigured, and it is missing here.
                 None => {}
             }
         }
