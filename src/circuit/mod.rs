@@ -65,7 +65,7 @@
 //!   `loom_an_ignored_call_is_admitted_once_though_all_is_recorded_from_now_on`,
 //!   `loom_a_failure_is_admitted_once_though_all_is_recorded_from_now_on`,
 //!   `loom_no_total_goes_down_when_another_window_begins`)
-//! - Metrics never show more calls settled than admitted, where calls are counted in a window of time.
+//! - The totals add up whenever they are looked at, and never show more calls than there are.
 //!   (`loom_a_call_that_settles_while_metrics_are_taken_was_admitted`)
 //! - Whoever waits for readiness is woken by whatever it may wait for. (`loom_no_wake_up_is_lost_to_a_reset`,
 //!   `..._to_a_disabling`, `..._to_a_forced_opening`, `..._to_a_reconfiguration`,

@@ -29,22 +29,22 @@ impl Shared {
         let slow = word
             .is_watched()
             .then(|| counted.slow + read(&tallies.slow));
-        let successful = word.is_counted().then_some(good);
-        // After the settled ones, so that it is never less than those.
-        let admitted = machine.admitted(hot);
+        // After the settled ones, who were admitted before. (A processor may still show the one count
+        // before the other: then nobody is in flight.)
+        let settled = good + failed + ignored;
+        let in_flight = machine.admitted(hot).saturating_sub(settled);
         drop(machine);
-        let total = word.is_counted().then_some(admitted);
-        let in_flight = successful.map(|good| admitted.saturating_sub(good + failed + ignored));
+        let if_counted = |count: u64| word.is_counted().then_some(count);
         CircuitBreakerMetrics {
-            total_requests: total,
-            successful_requests: successful,
+            total_requests: if_counted(settled + in_flight),
+            successful_requests: if_counted(good),
             failed_requests: failed,
             ignored_requests: ignored,
             rejected_requests: read(&tallies.rejected),
             cancelled_requests: read(&tallies.cancelled),
             timed_out_requests: read(&tallies.timed_out),
             slow_requests: slow,
-            in_flight,
+            in_flight: if_counted(in_flight),
             last_success_time: moment(&hot.last_success).filter(|_| word.is_counted()),
             last_failure_time: moment(&tallies.last_failure).filter(|_| word.is_timed_at_its_end()),
             current_state: seen.state,
