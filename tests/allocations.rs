@@ -174,10 +174,10 @@ fn p_bytes_of_a_circuit() {
             768,
             rules().error_threshold_percentage(None),
         ),
-        // A second window, and those that run.
+        // Those that run: when they began, and when those have left.
         (
             "with slow calls",
-            2_560,
+            2_688,
             config().slow_call_duration(SECOND),
         ),
     ] {
