@@ -7,11 +7,11 @@
 //! circuit was made, so they never run backwards against each other.
 //!
 //! The default is the one that tests can set, and that is right to the nanosecond anywhere, though
-//! reading it is most of what a call costs: of 77 ns with the default configuration, 50 are its two
-//! reads. With `QuantaClock` the same call takes 33 ns (`benches/README.md`); who makes ten million
-//! calls a second can have that with [`Circuit::with_clock`](super::Circuit::with_clock), and does
-//! without paused time. `CoarseClock` costs about as much as that where the processor has a time
-//! stamp counter, and is for where it hasn't.
+//! reading it is most of what a call costs: of 94 ns with the default configuration, 52 are its two
+//! reads. Who makes ten million calls a second can have another with
+//! [`Circuit::with_clock`](super::Circuit::with_clock), and does without paused time: the same call
+//! took 72 ns with `QuantaClock` on that machine, and 34 of 78 on one that reads its time stamp
+//! counter faster. `CoarseClock` took 48 and 37. (`benches/README.md`)
 
 use std::{
     fmt,
