@@ -20,10 +20,12 @@
 mod admission;
 mod ramp;
 mod reconfigure;
+mod recording;
+mod seen;
 mod settlement;
 mod turn;
 
-use std::{collections::VecDeque, task::Waker, time::Duration};
+use std::{collections::VecDeque, task::Waker};
 
 pub(super) use self::settlement::Cause;
 pub(crate) use self::turn::Lease;
@@ -36,9 +38,8 @@ use super::{
     running::Cohort,
     shape::Shape,
     state::{CircuitState, TripReason},
-    sync::Ordering::{Acquire, Relaxed},
     waiters::Waiters,
-    window::{Counts, Kind, Rate, Ring, Sums},
+    window::Ring,
     word::Word,
 };
 
@@ -93,25 +94,6 @@ pub(super) struct Transition {
     pub(super) reason: Option<TripReason>,
     pub(super) at: u64,
     pub(super) generation: u64,
-}
-
-/// What the metrics show of the machine.
-#[derive(Debug)]
-pub(super) struct Snapshot {
-    pub(super) available: bool,
-    /// When a probe is due, while the circuit is open.
-    pub(super) due: Option<u64>,
-    /// What the windows hold, and what the window of time has ever counted.
-    pub(super) errors: Counts,
-    pub(super) slow: Counts,
-    pub(super) lifetime: Sums,
-    pub(super) opened: u64,
-    pub(super) recoveries: u64,
-    pub(super) failed_recoveries: u64,
-    pub(super) state: CircuitState,
-    pub(super) since: u64,
-    pub(super) reason: Option<TripReason>,
-    pub(super) retry_after: Option<Duration>,
 }
 
 impl Machine {
@@ -230,82 +212,6 @@ impl Machine {
         self.wake_all();
     }
 
-    /// Prepares what a new generation is recorded in.
-    fn begin(&mut self, hot: &Hot, now: u64) {
-        if matches!(self.phase, Phase::Closed(_)) {
-            self.clear(hot);
-            hot.begin_run(self.generation);
-        }
-        self.watch_nobody(hot);
-        self.watch(hot, now);
-    }
-
-    /// Empties the windows. Nobody may be recording.
-    fn clear(&mut self, hot: &Hot) {
-        if let Some(ring) = &mut self.ring {
-            hot.time.clear(ring);
-        }
-        for rate in self.rates_of_calls(hot).into_iter().flatten() {
-            rate.clear();
-        }
-    }
-
-    /// The rates that are taken over windows of calls.
-    fn rates_of_calls<'a>(&self, hot: &'a Hot) -> [Option<&'a Rate>; 2] {
-        let shape = self.shape;
-        let slow = hot.slow().map(|slow| &slow.rate);
-        let rates = [
-            shape.errors.then_some(&hot.errors),
-            slow.filter(|_| shape.slow),
-        ];
-        rates.map(|rate| rate.filter(|_| shape.window == Kind::Calls))
-    }
-
-    /// Watches the calls of a new cohort, if calls are to be watched.
-    fn watch(&mut self, hot: &Hot, now: u64) {
-        if let Some(slow_after) = self.config.slow_call_duration {
-            let number = self.word().cohort();
-            let cohort = hot.running().begin(number, nanos(slow_after), now);
-            self.cohort = Some(Box::new(cohort));
-            hot.set_look_at(0);
-        }
-    }
-
-    /// Nobody is watched any more who was up to now.
-    fn watch_nobody(&mut self, hot: &Hot) {
-        if self.cohort.take().is_some() {
-            self.count_admitted(hot, hot.running().end());
-        }
-    }
-
-    /// Looks how long those run who are watched.
-    fn turn_watch(&mut self, hot: &Hot, now: u64) {
-        if let Some(cohort) = &mut self.cohort {
-            let begun = hot.running().turn(cohort, now);
-            self.count_admitted(hot, begun);
-            if hot.running().is_astray() {
-                self.watch_anew(hot, now);
-            }
-        }
-    }
-
-    /// Those who are watched count as admitted once they have been seen.
-    fn count_admitted(&self, hot: &Hot, calls: u64) {
-        if self.shape.counting != 0 {
-            hot.admitted.fetch_add(calls, Relaxed);
-        }
-    }
-
-    /// All that were admitted, where they are counted.
-    pub(super) fn admitted(&self, hot: &Hot) -> u64 {
-        // Acquire: whoever has settled was admitted before.
-        let counted = hot.admitted.load(Acquire);
-        match &self.cohort {
-            Some(_) => counted + hot.running().begun(),
-            None => counted,
-        }
-    }
-
     /// The word for all this.
     fn word(&self) -> Word {
         let word = Word::new(self.state(), self.reason, self.shape, self.generation);
@@ -333,78 +239,6 @@ impl Machine {
             Phase::ForcedOpen => CircuitState::ForcedOpen,
             Phase::Disabled => CircuitState::Disabled,
         }
-    }
-
-    #[inline(always)]
-    pub(super) fn snapshot(&mut self, hot: &Hot, now: u64) -> Snapshot {
-        let [errors, slow] = self.counts(hot, now);
-        let lifetime = self.lifetime(hot);
-        Snapshot {
-            available: self.is_available(now),
-            due: matches!(self.phase, Phase::Open { .. }).then(|| self.until()),
-            errors,
-            slow,
-            lifetime,
-            opened: self.opened,
-            recoveries: self.recoveries,
-            failed_recoveries: self.failed_recoveries,
-            state: self.state(),
-            since: self.since,
-            reason: self.reason,
-            retry_after: self.retry_after(now),
-        }
-    }
-
-    /// What the windows hold of failures and of slow calls, and those calls that are not in them yet
-    /// though they are slow already.
-    #[inline]
-    fn counts(&mut self, hot: &Hot, now: u64) -> [Counts; 2] {
-        let [errors, mut slow] = match &mut self.ring {
-            Some(ring) => {
-                let sums = hot.time.sums(ring, now);
-                [sums.errors(), sums.slow()]
-            }
-            None => self
-                .rates_of_calls(hot)
-                .map(|rate| rate.map_or(Counts::default(), Rate::counts)),
-        };
-        self.turn_watch(hot, now);
-        if self.cohort.is_some() {
-            slow = slow.and_bad(hot.running().overdue(self.word().cohort()));
-        }
-        [errors, slow]
-    }
-
-    /// All that the window of time has ever counted.
-    fn lifetime(&self, hot: &Hot) -> Sums {
-        let ring = self.ring.as_ref();
-        ring.map_or(Sums::default(), |ring| hot.time.lifetime(ring))
-    }
-
-    /// How long a rejected caller should stay away, if that is known. While probes are out their
-    /// outcome is due at any moment, so then it is the shorter of what is left of the turn and
-    /// `probe_lease`.
-    pub(super) fn retry_after(&self, now: u64) -> Option<Duration> {
-        let wait = match &self.phase {
-            Phase::Open { until } => until.saturating_sub(now),
-            Phase::Closed(Some(ramp)) if !ramp.would_admit(now) => ramp.ends - now,
-            Phase::HalfOpen(turn) if now >= turn.ends || turn.free(&self.config, now) == 0 => turn
-                .ends
-                .saturating_sub(now)
-                .min(nanos(self.config.probe_lease)),
-            Phase::Closed(_) | Phase::HalfOpen(_) | Phase::ForcedOpen | Phase::Disabled => {
-                return None;
-            }
-        };
-        Some(Duration::from_nanos(wait))
-    }
-
-    /// Turns the windows on to `now`, and the watch over running calls.
-    pub(super) fn turn(&mut self, hot: &Hot, now: u64) {
-        if let Some(ring) = &mut self.ring {
-            hot.time.turn(ring, now);
-        }
-        self.turn_watch(hot, now);
     }
 
     // ===== waiting and telling =====

@@ -116,17 +116,6 @@ impl Machine {
         shape
     }
 
-    /// Watches the calls of a new cohort from `now` on, in the same generation, because the clock was
-    /// set back. Calls in flight count as slow only when they have settled.
-    pub(super) fn watch_anew(&mut self, hot: &Hot, now: u64) {
-        hot.suspend();
-        self.watch_nobody(hot);
-        self.shape.watching = another(&mut self.last.watching, 15);
-        self.shape.version = self.shape.version.wrapping_add(1);
-        self.watch(hot, now);
-        hot.publish(self.word(), self.until());
-    }
-
     /// From here on admissions are counted. Calls that settled before were admitted as well; those
     /// in flight are counted when they settle.
     fn count_settled_as_admitted(&self, hot: &Hot) {
@@ -169,7 +158,7 @@ impl Machine {
 }
 
 /// Another number than the last time, from 1 to `most`.
-fn another(last: &mut u8, most: u8) -> u8 {
+pub(super) fn another(last: &mut u8, most: u8) -> u8 {
     *last = *last % most + 1;
     *last
 }
