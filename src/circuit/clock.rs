@@ -22,8 +22,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::hot::NEVER;
-
 /// A source of monotonic time.
 ///
 /// A clock that stands still or jumps makes a circuit late or early, nothing worse: all
@@ -82,6 +80,9 @@ pub(crate) fn wall_clock() -> SystemTime {
 pub(crate) fn timer_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
+
+/// A moment that no clock reaches.
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// Whole nanoseconds, or [`NEVER`] for what has 2^34 seconds (544 years) or more.
 #[inline]

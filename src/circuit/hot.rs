@@ -13,7 +13,7 @@ pub(super) use self::settlement::{End, Missed};
 #[cfg(feature = "latency")]
 use super::latency::Latencies;
 use super::{
-    clock::nanos,
+    clock::{NEVER, nanos},
     config::{CircuitBreakerConfig, OnCancel},
     outcome::Outcome,
     run::Run,
@@ -76,9 +76,6 @@ struct Settings {
     /// A call that is dropped after so long failed; `NEVER`: it is ignored.
     cancelled_after: AtomicU64,
 }
-
-/// A moment that no clock reaches.
-pub(super) const NEVER: u64 = u64::MAX;
 
 impl Hot {
     /// Not to be used before it is [configured](Self::configure) and a word published.

@@ -24,3 +24,11 @@ impl Outcome {
     /// A failure that came without a wish for when to be called again.
     pub const FAILURE: Self = Self::Failure { retry_after: None };
 }
+
+/// Who ended a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    Answered,
+    TimedOut,
+    Cancelled,
+}

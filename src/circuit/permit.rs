@@ -3,10 +3,8 @@
 use std::{fmt, num::NonZero, time::Duration};
 
 use super::{
-    clock::nanos,
-    hot::NEVER,
-    machine::Cause,
-    outcome::Outcome,
+    clock::{NEVER, nanos},
+    outcome::{Cause, Outcome},
     shared::Shared,
     state::{CircuitState, TripReason},
     sync::Arc,

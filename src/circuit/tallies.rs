@@ -1,8 +1,8 @@
 //! Counters of what no window counts.
 
 use super::{
-    hot::NEVER,
-    machine::Cause,
+    clock::NEVER,
+    outcome::Cause,
     sync::{AtomicU64, Ordering::Relaxed},
     window::Sums,
 };

@@ -976,8 +976,11 @@ fn b11_a_time_too_long_to_be_counted_never_ends() {
     let seconds = (1 << 34) - 1;
     let longest = Duration::new(seconds, 999_999_999);
     assert_eq!(clock::nanos(longest), seconds * 1_000_000_000 + 999_999_999);
-    assert_eq!(clock::nanos(longest + Duration::from_nanos(1)), hot::NEVER);
-    assert_eq!(clock::nanos(Duration::MAX), hot::NEVER);
+    assert_eq!(
+        clock::nanos(longest + Duration::from_nanos(1)),
+        clock::NEVER
+    );
+    assert_eq!(clock::nanos(Duration::MAX), clock::NEVER);
 
     let (circuit, clock) = circuit(config().failure_threshold(1).reset_timeout(Duration::MAX));
     settle(&circuit, "f");

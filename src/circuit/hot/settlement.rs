@@ -1,7 +1,8 @@
 //! How calls are counted, each at one access to each rule's own word.
 
-use super::{Hot, NEVER};
+use super::Hot;
 use crate::circuit::{
+    clock::NEVER,
     running::Running,
     state::TripReason,
     sync::Ordering::Relaxed,

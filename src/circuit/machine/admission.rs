@@ -5,8 +5,8 @@ use super::{
     turn::{self, Lease, Turn},
 };
 use crate::circuit::{
-    clock::nanos,
-    hot::{Hot, NEVER},
+    clock::{NEVER, nanos},
+    hot::Hot,
     permit::Rejection,
     state::TripReason,
     tallies::Tallies,

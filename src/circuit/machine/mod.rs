@@ -27,7 +27,6 @@ mod turn;
 
 use std::{collections::VecDeque, task::Waker};
 
-pub(super) use self::settlement::Cause;
 pub(crate) use self::turn::Lease;
 use self::{ramp::Ramp, turn::Turn};
 use super::{

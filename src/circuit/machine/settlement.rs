@@ -6,14 +6,6 @@ use crate::circuit::{
     tallies::Tallies, word::Word,
 };
 
-/// Who ended a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::circuit) enum Cause {
-    Answered,
-    TimedOut,
-    Cancelled,
-}
-
 impl Machine {
     /// Draws the consequences of a settlement that was counted in `word`, a state that admits all:
     /// it broke a rule, or it asks for the dependency to be left alone.

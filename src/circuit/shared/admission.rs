@@ -4,7 +4,7 @@ use std::{task::Waker, time::Duration};
 
 use super::{Readiness, Shared};
 use crate::circuit::{
-    hot::NEVER,
+    clock::NEVER,
     machine::Lease,
     permit::{Rejection, Ticket},
     tallies::Tallies,

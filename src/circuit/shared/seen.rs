@@ -2,8 +2,8 @@
 
 use super::Shared;
 use crate::circuit::{
+    clock::NEVER,
     config::CircuitBreakerConfig,
-    hot::NEVER,
     metrics::{CircuitBreakerMetrics, Latency},
     sync::{AtomicU64, Ordering::Relaxed},
 };

@@ -2,9 +2,10 @@
 
 use super::Shared;
 use crate::circuit::{
-    hot::{End, Missed, NEVER},
-    machine::{Cause, Lease},
-    outcome::Outcome,
+    clock::NEVER,
+    hot::{End, Missed},
+    machine::Lease,
+    outcome::{Cause, Outcome},
     permit::Ticket,
     state::TripReason,
     sync::Arc,
