@@ -13,7 +13,8 @@
 //! - it is closed. An open or half-open circuit keeps load off a sick dependency, and one that is
 //!   forced open or disabled is somebody's decision; neither is forgotten to make room;
 //! - nobody else has a handle to it: no service or layer, no call in flight, no caller. Otherwise
-//!   two circuits would judge one dependency, each by a part of its calls.
+//!   two circuits would judge one dependency, each by a part of its calls. (With
+//!   [`Record::Rules`](crate::Record::Rules) it is not known which calls are in flight.)
 //!
 //! Of these, the ones that have no failed and no slow call in their windows go first. What an
 //! evicted circuit has counted is lost: if its key comes back, it counts from zero.
@@ -275,10 +276,10 @@ impl Entry {
     /// `None` unless the circuit is idle. As long as the registry is locked it stays so: nobody can
     /// get hold of it.
     fn health(&mut self) -> Option<Health> {
-        if !self.circuit.is_only_handle() || self.circuit.state() != CircuitState::Closed {
+        if self.circuit.state() != CircuitState::Closed {
             return None;
         }
-        let well = self.circuit.has_clean_windows();
+        let well = self.circuit.rests_well()?;
         Some(if well { Health::Well } else { Health::Unwell })
     }
 }

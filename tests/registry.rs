@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroUsize,
     sync::{
-        Arc, OnceLock,
+        Arc, Barrier, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -12,8 +12,8 @@ use std::{
 
 use tower::Layer;
 use tower_breaker::{
-    Circuit, CircuitBreakerConfig, CircuitBreakerLayer, CircuitState, ManualClock, Registry,
-    RegistryFull,
+    Circuit, CircuitBreakerConfig, CircuitBreakerLayer, CircuitState, ManualClock, Record,
+    Registry, RegistryFull,
 };
 
 const TWO: NonZeroUsize = NonZeroUsize::new(2).unwrap();
@@ -99,6 +99,28 @@ fn t1_a_circuit_that_somebody_holds_stays() {
     drop(service);
     registry.get("f").unwrap();
     assert_eq!(keys(&registry), ["e", "f"]);
+}
+
+#[test]
+fn t1_a_thread_that_has_called_a_circuit_does_not_hold_it() {
+    for record in [Record::All, Record::Rules] {
+        let config = CircuitBreakerConfig::builder().record(record);
+        let registry = Registry::<String>::new(config.build().unwrap(), NonZeroUsize::MIN);
+        let (called, evicted) = (Barrier::new(2), Barrier::new(2));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                succeed(&registry.get("a").unwrap());
+                called.wait();
+                evicted.wait();
+            });
+            called.wait();
+            succeed(&registry.get("a").unwrap());
+            let made = registry.get("b");
+            evicted.wait();
+            made.unwrap();
+        });
+        assert_eq!(keys(&registry), ["b"]);
+    }
 }
 
 #[test]

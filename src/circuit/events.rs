@@ -9,7 +9,7 @@ use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll},
     time::SystemTime,
 };
@@ -65,8 +65,8 @@ impl fmt::Display for Lagged {
 
 impl std::error::Error for Lagged {}
 
-/// The changes of a circuit's state from the subscription on, as a [`Stream`]. It ends with the
-/// circuit.
+/// The changes of a circuit's state from the subscription on, as a [`Stream`]. It ends with the last
+/// handle to the circuit.
 pub struct Events(BoxStream<'static, Result<Event, Lagged>>);
 
 impl Stream for Events {
@@ -87,25 +87,23 @@ type Listener = Arc<dyn Fn(&Event) + Send + Sync>;
 
 /// Who is told. Made for the first who listens: many circuits have none.
 #[derive(Default)]
-pub(super) struct Audience(OnceLock<Box<Told>>);
+pub(super) struct Audience(OnceLock<Box<Mutex<Told>>>);
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Told {
-    listeners: Mutex<Vec<Listener>>,
-    channel: OnceLock<broadcast::Sender<Event>>,
+    listeners: Vec<Listener>,
+    channel: Option<broadcast::Sender<Event>>,
 }
 
 impl Audience {
     pub(super) fn listen(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
-        self.told().lock().push(Arc::new(listener));
+        self.made().listeners.push(Arc::new(listener));
     }
 
     pub(super) fn subscribe(&self) -> Events {
-        let channel = self
-            .told()
-            .channel
-            .get_or_init(|| broadcast::channel(BACKLOG).0);
-        let events = stream::unfold(channel.subscribe(), |mut receiver| async {
+        let channel = || broadcast::channel(BACKLOG).0;
+        let receiver = self.made().channel.get_or_insert_with(channel).subscribe();
+        let events = stream::unfold(receiver, |mut receiver| async {
             let item = match receiver.recv().await {
                 Ok(event) => Ok(event),
                 Err(RecvError::Lagged(lost)) => Err(Lagged(lost)),
@@ -118,29 +116,34 @@ impl Audience {
 
     pub(super) fn tell(&self, event: Event) {
         let Some(told) = self.0.get() else { return };
-        if let Some(channel) = told.channel.get() {
+        // Cloned, so that a listener may add listeners.
+        let Told { listeners, channel } = lock(told).clone();
+        if let Some(channel) = channel {
             // An error means that nobody is subscribed.
             contain(|| drop(channel.send(event)));
         }
-        // Cloned, so that a listener may add listeners.
-        let listeners = told.lock().clone();
         for listener in listeners {
             contain(|| listener(&event));
         }
     }
 
-    fn told(&self) -> &Told {
-        self.0.get_or_init(Box::default)
+    /// Tells nobody any more.
+    pub(super) fn dismiss(&self) {
+        if let Some(told) = self.0.get() {
+            // Their code runs when they are dropped: not under the lock.
+            let dismissed = std::mem::take(&mut *lock(told));
+            contain(|| drop(dismissed));
+        }
+    }
+
+    fn made(&self) -> MutexGuard<'_, Told> {
+        lock(self.0.get_or_init(Box::default))
     }
 }
 
-impl Told {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Listener>> {
-        // Nothing panics while it is held.
-        self.listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    // Nothing panics while it is held.
+    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs code of others, whose panic must neither keep the rest from being told nor escape: we may

@@ -90,6 +90,7 @@ mod backoff;
 mod clock;
 mod config;
 mod events;
+mod hold;
 mod hot;
 #[cfg(feature = "latency")]
 mod latency;
@@ -139,27 +140,27 @@ pub(crate) use self::{
     clock::{timer_now, wall_clock},
     permit::Ran,
 };
+use self::{hold::Handle, shared::Shared, sync::Arc};
 pub(crate) use self::{machine::Lease, permit::Rejection, shared::Readiness, waiters::WaiterId};
-use self::{shared::Shared, sync::Arc};
 
 /// A handle to a circuit. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Circuit {
-    shared: Arc<Shared>,
+    shared: Arc<Handle>,
 }
 
 impl Circuit {
     /// A closed circuit on the [`DefaultClock`].
     pub fn new(config: CircuitBreakerConfig) -> Self {
         Self {
-            shared: Arc::new(Shared::new(config, None)),
+            shared: Arc::new(Handle::new(Shared::new(config, None))),
         }
     }
 
     /// A closed circuit on a clock of its own.
     pub fn with_clock(config: CircuitBreakerConfig, clock: impl Clock) -> Self {
         Self {
-            shared: Arc::new(Shared::new(config, Some(Box::new(clock)))),
+            shared: Arc::new(Handle::new(Shared::new(config, Some(Box::new(clock))))),
         }
     }
 
@@ -245,7 +246,8 @@ impl Circuit {
 
     /// Calls `listener` at every change of state, in order, from whatever thread brings it about
     /// and outside every lock. It may call back into the circuit; its panics are caught. It is
-    /// kept as long as the circuit, so it should not hold a handle to it.
+    /// kept as long as there is a handle to the circuit, or a service over it, so it should not hold
+    /// one. (A call in flight is none.)
     pub fn on_state_change(&self, listener: impl Fn(&Event) + Send + Sync + 'static) {
         self.shared.audience.listen(listener);
     }
@@ -263,18 +265,11 @@ impl Circuit {
 
     // ===== for the registry =====
 
-    /// Whether nothing else keeps the circuit: no other handle, no service, no permit.
-    pub(crate) fn is_only_handle(&mut self) -> bool {
+    /// `None` while it is in use: by another handle, a service, or, as far as calls in flight are known,
+    /// a call. Else whether no call in the windows failed or was slow.
+    pub(crate) fn rests_well(&mut self) -> Option<bool> {
         // Unlike the bare count, this also sees whatever the last other holder did.
-        Arc::get_mut(&mut self.shared).is_some()
-    }
-
-    /// Whether no call in the windows failed or was slow.
-    pub(crate) fn has_clean_windows(&self) -> bool {
-        let seen = self
-            .shared
-            .with(|machine, hot, now| machine.snapshot(hot, now));
-        seen.errors.bad == 0 && seen.slow.bad == 0
+        Arc::get_mut(&mut self.shared)?.rests_well()
     }
 
     // ===== for the service =====
@@ -289,7 +284,7 @@ impl Circuit {
     #[inline]
     pub(crate) fn acquire(&self, lease: &mut Option<Lease>) -> Result<Permit, Rejection> {
         let ticket = self.shared.admit(lease)?;
-        Ok(Permit::new(self.shared.clone(), ticket))
+        Ok(Permit::new(hold::take(&self.shared), ticket))
     }
 
     /// Counts a call that is rejected without being asked for anew.

@@ -4,6 +4,7 @@ use std::{fmt, num::NonZero, time::Duration};
 
 use super::{
     clock::{NEVER, nanos},
+    hold,
     outcome::{Cause, Outcome},
     shared::Shared,
     state::{CircuitState, TripReason},
@@ -87,7 +88,8 @@ impl Permit {
     #[inline]
     pub(crate) fn end(&mut self, outcome: Outcome) {
         if let Some(circuit) = self.circuit.take() {
-            Shared::settle(circuit, self.ticket, outcome);
+            circuit.settle(self.ticket, outcome);
+            hold::keep(circuit);
         }
     }
 
@@ -111,7 +113,8 @@ impl Permit {
 
     fn finish(&mut self, outcome: Outcome, cause: Cause) {
         if let Some(circuit) = self.circuit.take() {
-            Shared::settle_otherwise(circuit, self.ticket, outcome, cause);
+            circuit.settle_otherwise(self.ticket, outcome, cause);
+            hold::keep(circuit);
         }
     }
 

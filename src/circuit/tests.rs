@@ -12,6 +12,7 @@ use futures_util::{FutureExt, StreamExt};
 
 use super::*;
 
+mod hold;
 mod model;
 mod ramp;
 mod reconfigure;

@@ -35,7 +35,7 @@ impl Waiters {
         self.waiting.remove(&id)
     }
 
-    pub(super) fn take_all(&mut self, wake: &mut Vec<Waker>) {
-        wake.extend(std::mem::take(&mut self.waiting).into_values());
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        std::mem::take(&mut self.waiting).into_values()
     }
 }

@@ -171,6 +171,7 @@ where
         }
     }
 
+    #[inline(always)]
     fn call(&mut self, request: Req) -> Self::Future {
         let (classify, mode) = (self.classify.clone(), self.mode.clone());
         let readiness = std::mem::replace(&mut self.readiness, Readiness::None);

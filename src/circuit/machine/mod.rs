@@ -15,7 +15,7 @@
 //! The machine is what is rare about a circuit: every change of state and all of a half-open turn
 //! happen here, under the lock behind which [`Circuit`](super::Circuit) keeps it. It publishes each
 //! generation in [`Hot`], where healthy calls are admitted and settled without it. Once the lock is
-//! released, whoever is noted down in `wake` and `transitions` is woken and told.
+//! released, whoever waits is woken, and `transitions` are told.
 
 mod admission;
 mod ramp;
@@ -65,8 +65,8 @@ pub(super) struct Machine {
     recoveries: u64,
     failed_recoveries: u64,
     waiters: Waiters,
-    /// Whom to wake, and what to tell, once the lock is released.
-    wake: Vec<Waker>,
+    /// Once the lock is released: whether to wake them, and what to tell.
+    waking: bool,
     transitions: VecDeque<Transition>,
     /// Somebody is delivering `transitions`; whoever adds to them meanwhile need not.
     delivering: bool,
@@ -114,7 +114,7 @@ impl Machine {
             recoveries: 0,
             failed_recoveries: 0,
             waiters: Waiters::default(),
-            wake: Vec::new(),
+            waking: false,
             transitions: VecDeque::new(),
             delivering: false,
         };
@@ -247,11 +247,13 @@ impl Machine {
     }
 
     fn wake_all(&mut self) {
-        self.waiters.take_all(&mut self.wake);
+        self.waking = true;
     }
 
-    pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.wake)
+    /// Whom to wake.
+    pub(super) fn take_wakers(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        let woken = std::mem::take(&mut self.waking).then(|| self.waiters.take_all());
+        woken.into_iter().flatten()
     }
 
     /// The next transition to tell. The caller tells it and comes back with `mine` until there is

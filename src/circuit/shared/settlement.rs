@@ -8,7 +8,6 @@ use crate::circuit::{
     outcome::{Cause, Outcome},
     permit::Ticket,
     state::TripReason,
-    sync::Arc,
     tallies::Tallies,
     word::Word,
 };
@@ -16,49 +15,48 @@ use crate::circuit::{
 impl Shared {
     /// Settles a call that was answered.
     #[inline]
-    pub(in crate::circuit) fn settle(this: Arc<Self>, ticket: Ticket, outcome: Outcome) {
+    pub(in crate::circuit) fn settle(&self, ticket: Ticket, outcome: Outcome) {
         match outcome {
-            Outcome::Success if this.hot.succeed(ticket.word) => {}
-            Outcome::Success => Self::succeed(this, ticket),
-            Outcome::Failure { retry_after: None } => Self::fail(this, ticket),
-            _ => Self::settle_otherwise(this, ticket, outcome, Cause::Answered),
+            Outcome::Success if self.hot.succeed(ticket.word) => {}
+            Outcome::Success => self.succeed(ticket),
+            Outcome::Failure { retry_after: None } => self.fail(ticket),
+            _ => self.settle_otherwise(ticket, outcome, Cause::Answered),
         }
     }
 
     // What follows is out of line, and so once in a program instead of once in each kind of future.
-    // It takes the handle along, so that there is one place less to drop it.
 
     #[inline(never)]
-    fn succeed(this: Arc<Self>, ticket: Ticket) {
+    fn succeed(&self, ticket: Ticket) {
         let word = ticket.word;
         if !word.is_timed_at_its_end() {
-            return this.settle_untimed(ticket, Outcome::Success);
+            return self.settle_untimed(ticket, Outcome::Success);
         }
         if !word.is_recorded() {
-            return this.settle_probe(ticket, Outcome::Success);
+            return self.settle_probe(ticket, Outcome::Success);
         }
-        this.unwatch(ticket);
-        let now = this.now();
+        self.unwatch(ticket);
+        let now = self.now();
         let end = End::of(ticket, now, false);
-        if !word.is_in_time() || !this.hot.succeed_in_time(word, end) {
-            return this.record(ticket, now, Outcome::Success);
+        if !word.is_in_time() || !self.hot.succeed_in_time(word, end) {
+            return self.record(ticket, now, Outcome::Success);
         }
-        this.hot.succeeded(word, now);
+        self.hot.succeeded(word, now);
         if word.is_counted() {
-            this.hot.took(end.ran);
+            self.hot.took(end.ran);
         }
     }
 
     #[inline(never)]
-    fn fail(this: Arc<Self>, ticket: Ticket) {
+    fn fail(&self, ticket: Ticket) {
         if !ticket.word.is_timed_at_its_end() {
-            return this.settle_untimed(ticket, Outcome::FAILURE);
+            return self.settle_untimed(ticket, Outcome::FAILURE);
         }
         if !ticket.word.is_recorded() {
-            return this.settle_probe(ticket, Outcome::FAILURE);
+            return self.settle_probe(ticket, Outcome::FAILURE);
         }
-        this.unwatch(ticket);
-        this.record(ticket, this.now(), Outcome::FAILURE);
+        self.unwatch(ticket);
+        self.record(ticket, self.now(), Outcome::FAILURE);
     }
 
     /// Settles a call of which no more is recorded than the rules need, and they need no time.
@@ -78,12 +76,12 @@ impl Shared {
     /// Settles any call.
     #[inline(never)]
     pub(in crate::circuit) fn settle_otherwise(
-        this: Arc<Self>,
+        &self,
         ticket: Ticket,
         outcome: Outcome,
         cause: Cause,
     ) {
-        this.settle_fully(ticket, outcome, cause);
+        self.settle_fully(ticket, outcome, cause);
     }
 
     fn settle_fully(&self, ticket: Ticket, outcome: Outcome, cause: Cause) {
