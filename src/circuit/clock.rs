@@ -22,6 +22,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use super::instant::Origin;
+
 /// A source of monotonic time.
 ///
 /// A clock that stands still or jumps makes a circuit late or early, nothing worse: all
@@ -205,7 +207,7 @@ pub(super) struct Timeline {
 #[derive(Debug)]
 enum Source {
     /// As [`DefaultClock`], but not called through a pointer.
-    Default(Instant),
+    Default(Origin),
     Custom(Box<dyn Clock>, u64),
 }
 
@@ -213,7 +215,7 @@ impl Timeline {
     pub(super) fn new(clock: Option<Box<dyn Clock>>) -> Self {
         Self {
             source: match clock {
-                None => Source::Default(instant()),
+                None => Source::Default(Origin::new(instant())),
                 Some(clock) => {
                     let origin = clock.now();
                     Source::Custom(clock, origin)
@@ -226,12 +228,11 @@ impl Timeline {
     /// Not inlined: calls that read no clock would pay for the registers it takes.
     #[inline(never)]
     pub(super) fn now(&self) -> u64 {
-        let now = match &self.source {
-            Source::Default(origin) => nanos(instant().saturating_duration_since(*origin)),
-            Source::Custom(clock, origin) => clock.now().saturating_sub(*origin),
-        };
-        // No clock reads `NEVER`. Of the default one the compiler knows that already.
-        if now == NEVER { NEVER - 1 } else { now }
+        match &self.source {
+            Source::Default(origin) => origin.until(instant()),
+            // No clock reads `NEVER`.
+            Source::Custom(clock, origin) => clock.now().saturating_sub(*origin).min(NEVER - 1),
+        }
     }
 
     /// The time of day at a moment of this timeline.

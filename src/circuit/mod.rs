@@ -92,6 +92,7 @@ mod config;
 mod events;
 mod hold;
 mod hot;
+mod instant;
 #[cfg(feature = "latency")]
 mod latency;
 mod machine;

@@ -85,7 +85,7 @@ impl Permit {
     }
 
     /// Like [`settle`](Self::settle); what is left is an empty permit.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(&mut self, outcome: Outcome) {
         if let Some(circuit) = self.circuit.take() {
             circuit.settle(self.ticket, outcome);

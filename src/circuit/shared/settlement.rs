@@ -29,22 +29,32 @@ impl Shared {
     #[inline(never)]
     fn succeed(&self, ticket: Ticket) {
         let word = ticket.word;
-        if !word.is_timed_at_its_end() {
-            return self.settle_untimed(ticket, Outcome::Success);
-        }
-        if !word.is_recorded() {
-            return self.settle_probe(ticket, Outcome::Success);
+        if !word.is_in_time() || !word.is_recorded() {
+            return self.succeed_otherwise(ticket);
         }
         self.unwatch(ticket);
         let now = self.now();
         let end = End::of(ticket, now, false);
-        if !word.is_in_time() || !self.hot.succeed_in_time(word, end) {
+        if !self.hot.succeed_in_time(word, end) {
             return self.record(ticket, now, Outcome::Success);
         }
         self.hot.succeeded(word, now);
         if word.is_counted() {
             self.hot.took(end.ran);
         }
+    }
+
+    /// Where there is no window of time.
+    #[inline(never)]
+    fn succeed_otherwise(&self, ticket: Ticket) {
+        if !ticket.word.is_timed_at_its_end() {
+            return self.settle_untimed(ticket, Outcome::Success);
+        }
+        if !ticket.word.is_recorded() {
+            return self.settle_probe(ticket, Outcome::Success);
+        }
+        self.unwatch(ticket);
+        self.record(ticket, self.now(), Outcome::Success);
     }
 
     #[inline(never)]
