@@ -43,15 +43,19 @@ impl Drop for Handle {
 /// A hold for a call that begins: the one that this thread keeps, if it is of that circuit.
 #[inline(always)]
 pub(super) fn take(circuit: &Handle) -> Arc<Shared> {
-    match exchange(None) {
-        Some(kept) if Arc::ptr_eq(&kept, &circuit.0) => kept,
-        other => another(circuit, other),
+    let Some(kept) = exchange(None) else {
+        return another(circuit);
+    };
+    if Arc::ptr_eq(&kept, &circuit.0) {
+        kept
+    } else {
+        keep(kept);
+        another(circuit)
     }
 }
 
 #[cold]
-fn another(circuit: &Handle, other: Option<Arc<Shared>>) -> Arc<Shared> {
-    drop(exchange(other));
+fn another(circuit: &Handle) -> Arc<Shared> {
     circuit.0.clone()
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use super::clock::{NEVER, nanos};
 
-/// A moment from which others are told.
+/// A moment from which others are told, by their parts or by subtraction.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Origin {
     Read(u64),
@@ -46,7 +46,7 @@ fn subtract(instant: Instant, origin: Instant) -> u64 {
 
 /// Its nanoseconds since a moment that is the same for all, if it is [readable](is_readable).
 #[inline(always)]
-fn read(instant: Instant) -> u64 {
+pub(super) fn read(instant: Instant) -> u64 {
     let mut parts = Parts::default();
     instant.hash(&mut parts);
     parts.finish()

@@ -86,7 +86,7 @@ macro_rules! tell_by_error {
                 Err(Error::Timeout(timeout))
             }
 
-            #[inline]
+            #[inline(always)]
             fn settle(&self, response: Res, judged: Classified<A>, permit: &mut Permit) -> Res {
                 permit.end(judged.outcome());
                 response
