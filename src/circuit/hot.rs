@@ -130,8 +130,8 @@ impl Hot {
     /// When an admission has to look at the rules.
     #[inline]
     pub(super) fn look_at(&self) -> u64 {
-        // Relaxed: like the clock, which may have been read a moment before.
-        self.settings.look_at.load(Relaxed)
+        // Acquire: who needn't look, because another one has, begins after what that one has turned.
+        self.settings.look_at.load(Acquire)
     }
 
     pub(super) fn is_slow(&self, ran: u64) -> bool {
@@ -223,7 +223,7 @@ impl Hot {
     }
 
     pub(super) fn set_look_at(&self, look_at: u64) {
-        self.settings.look_at.store(look_at, Relaxed);
+        self.settings.look_at.store(look_at, Release);
     }
 
     /// Begins the run of a generation. Called before that is published.

@@ -15,18 +15,21 @@ use loom::{model::Builder, thread};
 use super::{
     config::CircuitBreakerConfigBuilder,
     shared::Readiness,
-    window::{Settled, Sums, TimeWindow},
+    window::{Present, Settled, Sums, TimeWindow},
     *,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// No bound: these models are small enough to be explored in full.
-const BOUND: Option<usize> = None;
-
+/// In full: most models are small enough for that.
 fn explore(model: impl Fn() + Sync + Send + 'static) {
+    explore_up_to(None, model);
+}
+
+/// As far as threads are interrupted so often.
+fn explore_up_to(interruptions: Option<usize>, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
-    builder.preemption_bound = BOUND;
+    builder.preemption_bound = interruptions;
     builder.check(model);
 }
 
@@ -245,7 +248,7 @@ fn loom_a_hanging_call_opens_exactly_once() {
 
 #[test]
 fn loom_a_hanging_call_and_its_settlement_are_never_counted_both() {
-    explore(|| {
+    explore_up_to(Some(6), || {
         // One slow call is not enough.
         let (circuit, hanging) = with_one_that_hangs(config().volume_threshold(2));
         both(
@@ -255,6 +258,76 @@ fn loom_a_hanging_call_and_its_settlement_are_never_counted_both() {
         );
         let metrics = circuit.metrics();
         assert_eq!((metrics.opened_total, metrics.slow_rate), (0, Some(1.0)));
+    });
+}
+
+/// Calls are slow after two moments of four nanoseconds.
+fn watched() -> CircuitBreakerConfigBuilder {
+    let slow = config().slow_call_duration(Duration::from_nanos(8));
+    slow.slow_call_percentage(100).volume_threshold(100)
+}
+
+fn next_moment(clock: &ManualClock) {
+    clock.advance(Duration::from_nanos(4));
+}
+
+/// A call ends while something happens; after that it runs no more, and another one that hangs is found
+/// to. It may begin in that time too, and so be brief.
+fn nobody_runs_who_has_ended(meanwhile: fn(&Circuit, &ManualClock)) {
+    for has_begun in [true, false] {
+        explore_up_to(Some(4), move || {
+            let (circuit, clock) = circuit(watched());
+            let begin = |circuit: &Circuit| circuit.try_acquire().expect("it is closed");
+            let begun = has_begun.then(|| begin(&circuit));
+            both(
+                &circuit,
+                move |circuit| begun.unwrap_or_else(|| begin(&circuit)).success(),
+                |circuit| meanwhile(&circuit, &clock),
+            );
+            clock.advance(SECOND);
+            let _hanging = begin(&circuit);
+            clock.advance(SECOND);
+            circuit.metrics();
+            let hot = &circuit.shared.hot;
+            assert_eq!(hot.running().overdue(hot.word().cohort()), 1);
+        });
+    }
+}
+
+#[test]
+fn loom_a_call_runs_no_more_that_ended_with_its_moment() {
+    nobody_runs_who_has_ended(|circuit, clock| {
+        next_moment(clock);
+        call(circuit, Outcome::Success);
+    });
+}
+
+#[test]
+fn loom_a_call_runs_no_more_that_ended_while_metrics_were_taken() {
+    nobody_runs_who_has_ended(|circuit, clock| {
+        next_moment(clock);
+        circuit.metrics();
+    });
+}
+
+#[test]
+fn loom_a_call_runs_no_more_that_ended_while_the_circuit_was_reset() {
+    nobody_runs_who_has_ended(|circuit, _| circuit.reset());
+}
+
+#[test]
+fn loom_a_call_runs_no_more_that_ended_while_its_window_was_replaced() {
+    nobody_runs_who_has_ended(|circuit, _| {
+        let other = watched().monitoring_period(SECOND * 3_600);
+        circuit.reconfigure(other.build().expect("these are within their ranges"));
+    });
+}
+
+#[test]
+fn loom_a_call_runs_no_more_that_ended_while_others_began_to_be_watched() {
+    nobody_runs_who_has_ended(|circuit, _| {
+        let other = watched().slow_call_duration(Duration::from_nanos(16));
+        circuit.reconfigure(other.build().expect("these are within their ranges"));
     });
 }
 
@@ -552,13 +625,19 @@ struct Turned {
 impl Turned {
     /// What the call saw, unless it was one good call among others.
     fn record(&self, bad: bool, now: u64) -> Option<Sums> {
-        if !bad && self.window.record_among_good(now, || true) {
+        if !bad && self.window.record_among_good(now, now, || true) {
             return None;
         }
-        let turn = || self.window.turn(&mut self.ring.lock().unwrap(), now);
+        let turn = || self.turn(&mut self.ring.lock().unwrap(), now);
         let call = Settled::new(bad, bad);
-        let sums = self.window.record(call, now, || true, turn);
+        let sums = self.window.record(call, now, |_| true, || true, turn);
         Some(sums.expect("the generation is the present one"))
+    }
+
+    fn turn(&self, ring: &mut window::Ring, now: u64) {
+        if self.window.is_due(now) {
+            self.window.turn(ring, now, |_| Present::ALWAYS);
+        }
     }
 }
 
@@ -566,7 +645,7 @@ fn a_window_loses_nothing_while_it_turns(bad: bool) {
     explore(move || {
         let window = TimeWindow::new();
         // Of steps of one nanosecond.
-        let ring = window.begin(30, 0);
+        let ring = window.begin(30, 0, |_| Present::ALWAYS);
         let turned = Arc::new(Turned {
             window,
             ring: sync::Mutex::new(ring),
@@ -584,7 +663,8 @@ fn a_window_loses_nothing_while_it_turns(bad: bool) {
             assert_eq!(seen, [2, 3], "each sees its predecessors, and itself");
         }
         let mut ring = turned.ring.lock().unwrap();
-        let held = turned.window.sums(&mut ring, 1);
+        turned.turn(&mut ring, 1);
+        let held = turned.window.sums();
         let bad = if bad { 3 } else { 0 };
         assert_eq!((held.settled, held.failed, held.slow), (3, bad, bad));
         assert_eq!(turned.window.lifetime(&ring), held);

@@ -8,6 +8,11 @@
 //! may be missing for a moment. (A rule that is true only with such a call is then found to be so by
 //! that very call, as it enters.)
 //!
+//! A *brief* call settles in the moment in which it began. It doesn't leave that by itself: the [window
+//! of time](super::window::TimeWindow) counts the brief ones apart, and when the moment ends, they are
+//! taken from those who began in it. So it costs one access less. (Windows of calls count no brief ones,
+//! so there all calls leave.)
+//!
 //! Moments are so many that each is between 1/126 and 1/63 of `slow_call_duration` long. A call may
 //! become overdue by as much too early: less than a step of the window, unless a slow call takes
 //! longer than two monitoring periods.
@@ -21,6 +26,9 @@
 //! become overdue with that. Where it has settled by then, another one that is overdue goes
 //! unnoticed until then: for the length of a moment, or for as long as the call was held up between
 //! its reading of the clock and its being counted. What has begun and what has left always balance.
+//!
+//! The present moment, by which a call is brief or not, changes with the window's epoch, so the one access
+//! by which a call enters the window is right about that too.
 //!
 //! Those that leave are counted by moments, each in a word that says for which moment and cohort it
 //! is; they change it only as long as it is. A moment that is overdue is closed: its word is taken
@@ -36,9 +44,12 @@
 
 use std::array;
 
-use super::sync::{
-    AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed},
+use super::{
+    sync::{
+        AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed},
+    },
+    window::Present,
 };
 
 /// A power of two, as is their length: so a moment's word is found without a division. (Four under
@@ -108,7 +119,7 @@ impl Running {
     // ===== for calls =====
 
     /// A call begins, at a time for which the lock need not be taken first: see
-    /// [`ends`](Self::ends). False if its cohort is over, so that nobody will ask for it.
+    /// [`present`](Self::present). False if its cohort is over, so that nobody will ask for it.
     #[inline]
     pub(super) fn enter(&self, cohort: u64) -> bool {
         let mut found = self.begun.load(Relaxed);
@@ -162,12 +173,6 @@ impl Running {
         // Who leaves may come before the turn that has taken it over adds it: then it is below 0.
         let calls = word & CALLS;
         if calls > CALLS / 2 { 0 } else { calls }
-    }
-
-    /// Whether nobody is overdue at `now`, so that there is nobody to be counted.
-    #[inline]
-    pub(super) fn is_idle_at(&self, now: u64) -> bool {
-        now < self.due() && self.overdue.load(Acquire) & CALLS == 0
     }
 
     /// When, by time alone, somebody may become overdue.
@@ -245,15 +250,27 @@ impl Running {
         begun
     }
 
-    /// When the present moment ends: no call is to enter from then on before the next
-    /// [turn](Self::turn).
-    pub(super) fn ends(&self, cohort: &Cohort) -> u64 {
+    /// The present moment. It ends when no call is to enter any more before the next
+    /// [turn](Self::turn), or when somebody may become overdue.
+    pub(super) fn present(&self, cohort: &Cohort) -> Present {
+        let length = self.length.load(Relaxed);
         let next = cohort.present.saturating_add(1);
-        next.saturating_mul(1 << self.length.load(Relaxed))
+        Present {
+            begins: cohort.present << length,
+            ends: next.saturating_mul(1 << length).min(self.due()),
+            is_overdue: self.overdue.load(Relaxed) & CALLS != 0,
+        }
     }
 }
 
 impl Cohort {
+    /// So many calls began in the present moment and have settled by now, but have not
+    /// [left](Running::leave) it: they were counted elsewhere.
+    pub(super) fn settled(&mut self, calls: u64) {
+        let begun = &mut self.begun[(self.present % MOMENTS) as usize];
+        *begun = begun.wrapping_sub(calls as u32);
+    }
+
     /// The first moment that is not overdue: as long ago as a slow call takes, or less.
     fn first_at(&self, now: u64, length: u32) -> u64 {
         match now.checked_sub(self.slow_after) {
@@ -335,7 +352,7 @@ mod loom_tests {
             let mut cohort = self.cohort.lock().unwrap();
             let begun = self.running.turn(&mut cohort, now);
             self.begun.fetch_add(begun, Relaxed);
-            self.running.ends(&cohort)
+            self.running.present(&cohort).ends
         }
 
         /// A call begins in the first moment, or in a later one, to which it turns.

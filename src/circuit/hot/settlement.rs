@@ -3,7 +3,6 @@
 use super::Hot;
 use crate::circuit::{
     clock::NEVER,
-    running::Running,
     state::TripReason,
     sync::Ordering::Relaxed,
     window::{Counts, Kind, Settled},
@@ -13,9 +12,12 @@ use crate::circuit::{
 /// How a call ended, as far as the rules are concerned.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::circuit) struct End {
+    pub(in crate::circuit) started: u64,
     pub(in crate::circuit) now: u64,
     pub(in crate::circuit) ran: u64,
     pub(in crate::circuit) bad: bool,
+    /// It is no longer among those that run.
+    pub(in crate::circuit) has_left: bool,
 }
 
 /// The call is of another generation or shape, and is not counted yet.
@@ -36,15 +38,24 @@ impl Hot {
     }
 
     /// Counts a success that changes nothing beyond that, in a window of time that holds none but good
-    /// calls; and none that still runs is slow. False if it is not like that: then nothing is counted,
-    /// and it is to be [settled](Self::settle).
+    /// calls, while none that still runs is slow; of a call that began in the present moment, and so can't
+    /// be slow itself. False if it is not like that: then nothing is counted, and it is to be
+    /// [settled](Self::settle).
     #[inline(always)]
     pub(in crate::circuit) fn succeed_in_time(&self, word: Word, end: End) -> bool {
-        let is_well = |watched: &Running| {
-            end.ran < self.settings.slow_after.load(Relaxed) && watched.is_idle_at(end.now)
-        };
-        (!word.is_watched() || is_well(self.running()))
-            && self.time.record_among_good(end.now, || self.word() == word)
+        let is_current = || self.word() == word;
+        self.time
+            .record_among_good(end.started, end.now, is_current)
+    }
+
+    /// A call that was watched no longer runs. Before it enters a window, so that it is never counted
+    /// twice.
+    #[inline(never)]
+    pub(in crate::circuit) fn leave(&self, word: Word, end: &mut End) {
+        if word.is_watched() && !end.has_left {
+            self.running().leave(word.cohort(), end.started);
+        }
+        end.has_left = true;
     }
 
     /// Counts how a call ended that was admitted in `word`, a state of whose calls no more is recorded
@@ -70,26 +81,36 @@ impl Hot {
     }
 
     /// Counts how a call ended that was admitted in `word`, a state whose calls are recorded.
-    /// Returns the rule that says open, if one does. `turn` turns the windows on to now.
+    /// Returns the rule that says open, if one does. `turn` turns the windows on.
     #[inline(always)]
     pub(in crate::circuit) fn settle(
         &self,
         word: Word,
-        end: End,
-        turn: impl Fn(),
+        end: &mut End,
+        turn: impl Fn(u64),
     ) -> Result<Option<TripReason>, Missed> {
-        let slow = word.is_watched() && self.is_slow(end.ran);
+        let (now, slow) = (end.now, word.is_watched() && self.is_slow(end.ran));
         let counts = if word.is_in_time() {
             let call = Settled::new(end.bad, slow);
             let is_current = || self.word().carried() == word;
-            let sums = self.time.record(call, end.now, is_current, &turn);
+            let is_brief = |begins| {
+                let is_brief = !end.has_left && end.started >= begins;
+                if !is_brief {
+                    self.leave(word, end);
+                }
+                is_brief
+            };
+            let sums = self
+                .time
+                .record(call, now, is_brief, is_current, || turn(now));
             let sums = sums.ok_or(Missed)?;
             [sums.errors(), sums.slow()]
         } else {
+            self.leave(word, end);
             self.count(word, end.bad, slow)?
         };
-        let broken = self.broken_rate(word, counts, end.now, turn);
-        Ok(self.run_on(word, end.bad, end.now).or(broken))
+        let broken = self.broken_rate(word, counts, now, turn);
+        Ok(self.run_on(word, end.bad, now).or(broken))
     }
 
     /// Counts a call where there is no window of time. Returns what the windows hold.
@@ -127,14 +148,14 @@ impl Hot {
         word: Word,
         [errors, slow]: [Counts; 2],
         now: u64,
-        turn: impl Fn(),
+        turn: impl Fn(u64),
     ) -> Option<TripReason> {
         let mut broken = None;
         if word.is_watched()
             && let Some(watched) = self.slow()
         {
             if now >= watched.running.due() {
-                turn();
+                turn(now);
             }
             let slow = slow.and_bad(watched.running.overdue(word.cohort()));
             if watched.rate.is_broken_by(slow) {

@@ -47,7 +47,8 @@ pub(super) struct Machine {
     config: CircuitBreakerConfig,
     shape: Shape,
     /// The numbers of the last shape that counted, and of the last one that watched.
-    last: Shape,
+    last_counting: u8,
+    last_watching: u8,
     phase: Phase,
     generation: u64,
     /// When the present state began.
@@ -101,7 +102,8 @@ impl Machine {
         let mut machine = Self {
             config,
             shape: Shape::default(),
-            last: Shape::default(),
+            last_counting: 0,
+            last_watching: 0,
             phase: Phase::Closed(None),
             generation: 0,
             since: 0,

@@ -5,7 +5,7 @@
 //! admitted or recorded for the moment, and calls in flight find out when they settle. The
 //! generation stays, so they count all the same, by the new rules.
 
-use super::{Machine, Phase};
+use super::{Machine, Phase, recording::same_moment};
 use crate::circuit::{
     backoff,
     clock::nanos,
@@ -66,11 +66,14 @@ impl Machine {
         };
         if period(new) != period(old) {
             if let Some(ring) = &mut self.ring {
-                hot.time.clear(ring);
+                hot.time.clear(ring, same_moment(&mut self.cohort, hot));
             }
             // What it has counted for good is no longer to be had from it.
             hot.tallies.keep(self.lifetime(hot));
-            self.ring = period(new).map(|period| Box::new(hot.time.begin(period, now)));
+            self.ring = period(new).map(|period| {
+                let watch = same_moment(&mut self.cohort, hot);
+                Box::new(hot.time.begin(period, now, watch))
+            });
         }
         if let Some(Span::Calls(size)) = new.span {
             let resized = new.span != old.span;
@@ -90,7 +93,7 @@ impl Machine {
         let counting = match config.record {
             Record::Rules => 0,
             Record::All if counted => self.shape.counting,
-            Record::All => another(&mut self.last.counting, 7),
+            Record::All => another(&mut self.last_counting, 7),
         };
         let slow_after = old.and_then(|old| old.slow_call_duration);
         // Those who are watched are counted as admitted by that, so both begin anew together.
@@ -98,7 +101,7 @@ impl Machine {
         let watching = match config.slow_call_duration {
             None => 0,
             same if same == slow_after && counts_alike => self.shape.watching,
-            Some(_) => another(&mut self.last.watching, 15),
+            Some(_) => another(&mut self.last_watching, 15),
         };
         let windows = Windows::of(config);
         let mut shape = Shape {

@@ -4,8 +4,9 @@ use super::{Machine, Phase, reconfigure::another};
 use crate::circuit::{
     clock::nanos,
     hot::Hot,
+    running::Cohort,
     sync::Ordering::{Acquire, Relaxed},
-    window::{Counts, Kind, Rate, Sums},
+    window::{Counts, Kind, Present, Rate, Sums},
 };
 
 impl Machine {
@@ -22,7 +23,7 @@ impl Machine {
     /// Empties the windows. Nobody may be recording.
     fn clear(&mut self, hot: &Hot) {
         if let Some(ring) = &mut self.ring {
-            hot.time.clear(ring);
+            hot.time.clear(ring, same_moment(&mut self.cohort, hot));
         }
         for rate in self.rates_of_calls(hot).into_iter().flatten() {
             rate.clear();
@@ -45,6 +46,10 @@ impl Machine {
         if let Some(slow_after) = self.config.slow_call_duration {
             let number = self.word().cohort();
             let cohort = hot.running().begin(number, nanos(slow_after), now);
+            if let Some(ring) = &mut self.ring {
+                // Who has settled up to now was of no cohort, or of another one.
+                hot.time.go_on(ring, |_| hot.running().present(&cohort));
+            }
             self.cohort = Some(Box::new(cohort));
             hot.set_look_at(0);
         }
@@ -54,17 +59,6 @@ impl Machine {
     pub(super) fn watch_nobody(&mut self, hot: &Hot) {
         if self.cohort.take().is_some() {
             self.count_admitted(hot, hot.running().end());
-        }
-    }
-
-    /// Looks how long those run who are watched.
-    fn turn_watch(&mut self, hot: &Hot, now: u64) {
-        if let Some(cohort) = &mut self.cohort {
-            let begun = hot.running().turn(cohort, now);
-            self.count_admitted(hot, begun);
-            if hot.running().is_astray() {
-                self.watch_anew(hot, now);
-            }
         }
     }
 
@@ -90,7 +84,7 @@ impl Machine {
     fn watch_anew(&mut self, hot: &Hot, now: u64) {
         hot.suspend();
         self.watch_nobody(hot);
-        self.shape.watching = another(&mut self.last.watching, 15);
+        self.shape.watching = another(&mut self.last_watching, 15);
         self.shape.version = self.shape.version.wrapping_add(1);
         self.watch(hot, now);
         hot.publish(self.word(), self.until());
@@ -98,26 +92,39 @@ impl Machine {
 
     /// Turns the windows on to `now`, and the watch over running calls.
     pub(in crate::circuit) fn turn(&mut self, hot: &Hot, now: u64) {
-        if let Some(ring) = &mut self.ring {
-            hot.time.turn(ring, now);
+        let cohort = &mut self.cohort;
+        let mut begun = 0;
+        let mut watch = |settled| {
+            let Some(cohort) = cohort else {
+                return Present::ALWAYS;
+            };
+            cohort.settled(settled);
+            begun = hot.running().turn(cohort, now);
+            hot.running().present(cohort)
+        };
+        match &mut self.ring {
+            Some(ring) if hot.time.is_due(now) => hot.time.turn(ring, now, watch),
+            // The present moment isn't over, or nobody counts by it.
+            _ => _ = watch(0),
         }
-        self.turn_watch(hot, now);
+        self.count_admitted(hot, begun);
+        if self.cohort.is_some() && hot.running().is_astray() {
+            self.watch_anew(hot, now);
+        }
     }
 
     /// What the windows hold of failures and of slow calls, and those calls that are not in them yet
     /// though they are slow already.
     #[inline]
     pub(super) fn counts(&mut self, hot: &Hot, now: u64) -> [Counts; 2] {
-        let [errors, mut slow] = match &mut self.ring {
-            Some(ring) => {
-                let sums = hot.time.sums(ring, now);
-                [sums.errors(), sums.slow()]
-            }
-            None => self
-                .rates_of_calls(hot)
-                .map(|rate| rate.map_or(Counts::default(), Rate::counts)),
+        self.turn(hot, now);
+        let [errors, mut slow] = if self.ring.is_some() {
+            let sums = hot.time.sums();
+            [sums.errors(), sums.slow()]
+        } else {
+            self.rates_of_calls(hot)
+                .map(|rate| rate.map_or(Counts::default(), Rate::counts))
         };
-        self.turn_watch(hot, now);
         if self.cohort.is_some() {
             slow = slow.and_bad(hot.running().overdue(self.word().cohort()));
         }
@@ -128,5 +135,20 @@ impl Machine {
     pub(super) fn lifetime(&self, hot: &Hot) -> Sums {
         let ring = self.ring.as_ref();
         ring.map_or(Sums::default(), |ring| hot.time.lifetime(ring))
+    }
+}
+
+/// Has the window of time go on within the present moment, and the cohort know how many of it have
+/// settled.
+pub(super) fn same_moment(
+    cohort: &mut Option<Box<Cohort>>,
+    hot: &Hot,
+) -> impl FnOnce(u64) -> Present {
+    |settled| {
+        let Some(cohort) = cohort else {
+            return Present::ALWAYS;
+        };
+        cohort.settled(settled);
+        hot.running().present(cohort)
     }
 }

@@ -111,13 +111,10 @@ impl Machine {
             return;
         }
         let [errors, slow] = self.counts(hot, now);
-        let running = hot.running();
-        let turns = [
-            self.ring.as_ref().map(|_| hot.time.ends()),
-            self.cohort.as_ref().map(|_| running.due()),
-            self.cohort.as_ref().map(|cohort| running.ends(cohort)),
-        ];
-        hot.set_look_at(turns.into_iter().flatten().min().unwrap_or(0));
+        let step = self.ring.as_ref().map(|_| hot.time.ends());
+        let cohort = self.cohort.as_ref();
+        let moment = cohort.map(|cohort| hot.running().present(cohort).ends);
+        hot.set_look_at(step.into_iter().chain(moment).min().unwrap_or(0));
         if !matches!(self.phase, Phase::Closed(_)) {
             return;
         }

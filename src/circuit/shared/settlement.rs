@@ -32,16 +32,15 @@ impl Shared {
         if !word.is_in_time() || !word.is_recorded() {
             return self.succeed_otherwise(ticket);
         }
-        self.unwatch(ticket);
-        let now = self.now();
-        let end = End::of(ticket, now, false);
+        let end = End::of(ticket, self.now(), false);
         if !self.hot.succeed_in_time(word, end) {
-            return self.record(ticket, now, Outcome::Success);
+            return self.record(ticket.word, end, Outcome::Success);
         }
-        self.hot.succeeded(word, now);
+        // In this order, because an atomic addition waits for the stores before it.
         if word.is_counted() {
             self.hot.took(end.ran);
         }
+        self.hot.succeeded(word, end.now);
     }
 
     /// Where there is no window of time.
@@ -53,8 +52,8 @@ impl Shared {
         if !ticket.word.is_recorded() {
             return self.settle_probe(ticket, Outcome::Success);
         }
-        self.unwatch(ticket);
-        self.record(ticket, self.now(), Outcome::Success);
+        let end = End::of(ticket, self.now(), false);
+        self.record(ticket.word, end, Outcome::Success);
     }
 
     #[inline(never)]
@@ -65,8 +64,8 @@ impl Shared {
         if !ticket.word.is_recorded() {
             return self.settle_probe(ticket, Outcome::FAILURE);
         }
-        self.unwatch(ticket);
-        self.record(ticket, self.now(), Outcome::FAILURE);
+        let end = End::of(ticket, self.now(), true);
+        self.record(ticket.word, end, Outcome::FAILURE);
     }
 
     /// Settles a call of which no more is recorded than the rules need, and they need no time.
@@ -79,7 +78,10 @@ impl Shared {
         match self.hot.settle_untimed(word, outcome != Outcome::Success) {
             Ok(None) => {}
             Ok(broken) => self.conclude(word, broken, outcome),
-            Err(Missed) => self.settle_anew(ticket, outcome),
+            Err(Missed) => {
+                let end = End::of(ticket, NEVER, outcome != Outcome::Success);
+                self.settle_anew(word, end, outcome);
+            }
         }
     }
 
@@ -99,37 +101,30 @@ impl Shared {
         if !ticket.word.is_recorded() {
             return self.settle_probe(ticket, outcome);
         }
-        self.unwatch(ticket);
         if outcome == Outcome::Ignored {
             return self.settle_ignored(ticket);
         }
         let is_timed = ticket.word.is_timed_at_its_end();
-        self.record(ticket, if is_timed { self.now() } else { NEVER }, outcome);
-    }
-
-    /// A call no longer runs. Before it enters the window, so that it is never counted twice.
-    #[inline]
-    fn unwatch(&self, ticket: Ticket) {
-        let Ticket { word, started } = ticket;
-        if word.is_watched() {
-            self.hot.running().leave(word.cohort(), started);
-        }
+        let now = if is_timed { self.now() } else { NEVER };
+        let end = End::of(ticket, now, outcome != Outcome::Success);
+        self.record(ticket.word, end, outcome);
     }
 
     #[inline(never)]
-    fn record(&self, ticket: Ticket, now: u64, outcome: Outcome) {
-        let end = End::of(ticket, now, outcome != Outcome::Success);
-        if ticket.word.is_counted() {
+    fn record(&self, word: Word, mut end: End, outcome: Outcome) {
+        if word.is_counted() {
             self.hot.took(end.ran);
         }
-        match self.hot.settle(ticket.word, end, || self.turn(now)) {
+        match self.hot.settle(word, &mut end, |now| self.turn(now)) {
             Ok(None) if !end.bad || outcome == Outcome::FAILURE => {}
-            Ok(broken) => self.conclude(ticket.word, broken, outcome),
-            Err(Missed) => self.settle_anew(ticket, outcome),
+            Ok(broken) => self.conclude(word, broken, outcome),
+            Err(Missed) => self.settle_anew(word, end, outcome),
         }
     }
 
     fn settle_ignored(&self, ticket: Ticket) {
+        self.hot
+            .leave(ticket.word, &mut End::of(ticket, NEVER, false));
         if ticket.word.is_counted_like(self.hot.word()) {
             Tallies::count(&self.hot.tallies.ignored);
         } else {
@@ -140,23 +135,23 @@ impl Shared {
     /// The call was admitted in another generation, and comes too late; or it was reconfigured what
     /// calls are recorded in.
     #[cold]
-    fn settle_anew(&self, ticket: Ticket, outcome: Outcome) {
+    fn settle_anew(&self, word: Word, mut end: End, outcome: Outcome) {
         // Before the lock is taken: the clock may be the user's.
-        let now = self.now();
-        let end = End::of(ticket, now, outcome != Outcome::Success);
+        end.set_now(self.now());
+        self.hot.leave(word, &mut end);
         loop {
             let present = {
                 // Whoever is changing it has done so when the lock is to be had.
                 let machine = self.lock();
                 let present = self.hot.word().carried();
-                if present.generation() != ticket.word.generation() {
-                    return machine.settle_late(&self.hot, ticket.word, end.ran, end.bad);
+                if present.generation() != word.generation() {
+                    return machine.settle_late(&self.hot, word, end.ran, end.bad);
                 }
                 present
             };
-            if let Ok(broken) = self.hot.settle(present, end, || self.turn(now)) {
+            if let Ok(broken) = self.hot.settle(present, &mut end, |now| self.turn(now)) {
                 let machine = self.lock();
-                machine.count_admission(&self.hot, ticket.word, present);
+                machine.count_admission(&self.hot, word, present);
                 drop(machine);
                 return self.conclude(present, broken, outcome);
             }
@@ -223,8 +218,21 @@ impl End {
     /// `now` is `NEVER` where nobody asks.
     #[inline]
     fn of(ticket: Ticket, now: u64, bad: bool) -> Self {
+        let mut end = Self {
+            started: ticket.started,
+            now,
+            ran: 0,
+            bad,
+            has_left: false,
+        };
+        end.set_now(now);
+        end
+    }
+
+    #[inline]
+    fn set_now(&mut self, now: u64) {
+        self.now = now;
         // A call that was not timed when it began took no time, as far as is known.
-        let ran = now.saturating_sub(ticket.started);
-        Self { now, ran, bad }
+        self.ran = now.saturating_sub(self.started);
     }
 }

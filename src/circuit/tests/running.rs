@@ -321,3 +321,33 @@ fn b13_an_answer_that_goes_on_settles_where_nothing_but_slow_calls_is_counted() 
         }
     }
 }
+
+#[test]
+fn b13_calls_that_are_brief_do_not_hang() {
+    let (circuit, clock) = circuit(slow().volume_threshold(100_000));
+    // More than the window's word holds, in one moment and the next, between calls that do hang.
+    let first = acquire(&circuit, 1);
+    settle(&circuit, &"s".repeat(10_000));
+    let second = acquire(&circuit, 1);
+    clock.advance(SECOND);
+    settle(&circuit, &"ff".repeat(1_000));
+    let third = acquire(&circuit, 1);
+    settle(&circuit, &"is".repeat(10));
+
+    let slow_rate = |slow: u32, settled: u32| Some(f64::from(slow) / f64::from(settled));
+    for waited in [10, 20] {
+        clock.advance(10 * SECOND);
+        let metrics = circuit.metrics();
+        assert_eq!(metrics.slow_rate, slow_rate(3, 12_013), "after {waited} s");
+        assert_eq!(metrics.in_flight, Some(3));
+    }
+    for hanging in [first, second, third] {
+        hanging.into_iter().for_each(Permit::success);
+    }
+    let metrics = circuit.metrics();
+    assert_eq!(metrics.slow_rate, slow_rate(3, 12_013));
+    assert_eq!(
+        (metrics.slow_requests, metrics.in_flight),
+        (Some(3), Some(0))
+    );
+}

@@ -12,7 +12,7 @@ pub(super) use self::{
     count::MAX_SIZE,
     rate::{Kind, Rate, Span},
     ring::Ring,
-    time::{Settled, Sums, TimeWindow},
+    time::{Present, Settled, Sums, TimeWindow},
 };
 
 /// What a window holds, of which so many are bad.

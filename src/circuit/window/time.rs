@@ -16,9 +16,10 @@
 //! that counts the call. If the swap succeeds, the word was the same all along, so there was no turn
 //! in between and what was read belongs together: the call is counted, and the window evaluated, at
 //! that one point. While a turn is under way the word says *turning*, and whoever sees that waits
-//! for the lock under which windows are turned. An epoch recurs after 2^16 turns; a recorder would
-//! have to be suspended for exactly so many between its read and its swap, and all the counts be the
-//! same again, to be mistaken.
+//! for the lock under which windows are turned. An epoch recurs after 2^16 turns, of which there is one
+//! for each step, for each [moment](super::super::running) where calls can be slow, and for each 512
+//! failed or slow calls, 2,048 or 8,192 others; a recorder would have to be suspended for exactly so many
+//! between its read and its swap, and all the counts be the same again, to be mistaken.
 
 use super::{Counts, ring::Ring};
 use crate::circuit::sync::{
@@ -26,24 +27,29 @@ use crate::circuit::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-/// The current word, from the lowest bit up: settled calls (20 bits), failed ones (13), slow ones
-/// (13), *older bad ones* (1), *turning* (1), the epoch (16). While the highest bit of a field is
-/// set, nothing is counted: the window is turned within its step, and the field is empty again.
-const SETTLED: Field = Field { shift: 0, bits: 20 };
+/// The current word, from the lowest bit up: settled calls that began in the present moment (14 bits),
+/// and earlier (12), failed ones among both (10), slow ones (10), *older bad ones* (1), *turning* (1),
+/// the epoch (16). While the highest bit of a field is set, nothing is counted: the window is turned
+/// within its step, and the field is empty again.
+const BRIEF: Field = Field { shift: 0, bits: 14 };
+const LONG: Field = Field {
+    shift: 14,
+    bits: 12,
+};
 const FAILED: Field = Field {
-    shift: 20,
-    bits: 13,
+    shift: 26,
+    bits: 10,
 };
 const SLOW: Field = Field {
-    shift: 33,
-    bits: 13,
+    shift: 36,
+    bits: 10,
 };
-/// The steps before the current one hold failed calls, or slow ones.
+/// The steps before the current one hold failed calls, or slow ones; or some that still run are slow.
 const OLDER_BAD: u64 = 1 << 46;
 const TURNING: u64 = 1 << 47;
 const EPOCH: u64 = 1 << 48;
 /// Nothing is to be counted before the window has been turned.
-const BUSY: u64 = TURNING | SETTLED.full() | FAILED.full() | SLOW.full();
+const BUSY: u64 = TURNING | BRIEF.full() | LONG.full() | FAILED.full() | SLOW.full();
 /// What is not zero if the window holds failed calls, or slow ones.
 const BAD: u64 = OLDER_BAD | FAILED.mask() | SLOW.mask();
 
@@ -76,11 +82,19 @@ impl Field {
 pub(crate) struct Settled(u64);
 
 impl Settled {
+    /// One that is well.
+    const GOOD: Self = Self(0);
+
     #[inline]
     pub(crate) fn new(failed: bool, slow: bool) -> Self {
         let failed = u64::from(failed) * FAILED.one();
         let slow = u64::from(slow) * SLOW.one();
-        Self(SETTLED.one() | failed | slow)
+        Self(failed | slow)
+    }
+
+    #[inline(always)]
+    fn one(self, brief: bool) -> u64 {
+        self.0 + if brief { BRIEF.one() } else { LONG.one() }
     }
 }
 
@@ -96,7 +110,7 @@ impl Sums {
     #[inline]
     fn unpack(word: u64) -> Self {
         Self {
-            settled: SETTLED.of(word),
+            settled: BRIEF.of(word) + LONG.of(word),
             failed: FAILED.of(word),
             slow: SLOW.of(word),
         }
@@ -136,9 +150,29 @@ impl Sums {
 #[derive(Debug)]
 pub(crate) struct TimeWindow {
     current: AtomicU64,
-    /// When the current step ends, and what those before it hold. Constant within an epoch.
+    /// When the current step ends, or the present moment; when that began; and what the steps before
+    /// hold. Constant within an epoch.
     ends: AtomicU64,
+    begins: AtomicU64,
     older: [AtomicU64; 3],
+}
+
+/// The moment in which calls begin now: see [`running`](super::super::running).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Present {
+    pub(crate) begins: u64,
+    pub(crate) ends: u64,
+    /// Some calls that still run are slow.
+    pub(crate) is_overdue: bool,
+}
+
+impl Present {
+    /// Where calls are not watched while they run.
+    pub(crate) const ALWAYS: Self = Self {
+        begins: 0,
+        ends: u64::MAX,
+        is_overdue: false,
+    };
 }
 
 /// Why a call was not counted.
@@ -159,31 +193,35 @@ impl TimeWindow {
         Self {
             current: zero(),
             ends: zero(),
+            begins: zero(),
             older: [zero(), zero(), zero()],
         }
     }
 
     /// Gives it an empty ring, which begins at `now`. Like [`clear`](Self::clear), which has to
     /// have come after whatever was recorded before.
-    pub(crate) fn begin(&self, period: u64, now: u64) -> Ring {
+    pub(crate) fn begin(&self, period: u64, now: u64, watch: impl FnOnce(u64) -> Present) -> Ring {
         let mut ring = Ring::new(period, now);
-        self.replace(&mut ring, |_, sum| *sum = Sums::default());
+        self.replace(&mut ring, |_, sum| *sum = Sums::default(), watch);
         ring
     }
 
     /// Counts a call that settled at `now`, if `is_current` says that it is of the present
     /// generation, and tells what the window holds right after it. A `now` that lies before the
-    /// current step counts in that. `turn` takes the lock and calls [`turn`](Self::turn).
+    /// current step counts in that. `is_brief` is told when the present moment began, and tells whether
+    /// the call began in it; if not, it has [left](super::super::running) its own by the time that it
+    /// says so. `turn` takes the lock and calls [`turn`](Self::turn).
     #[inline]
     pub(crate) fn record(
         &self,
         call: Settled,
         now: u64,
+        mut is_brief: impl FnMut(u64) -> bool,
         is_current: impl Fn() -> bool,
         turn: impl Fn(),
     ) -> Option<Sums> {
         loop {
-            match self.try_record(call, now, &is_current) {
+            match self.try_record(call, now, &mut is_brief, &is_current) {
                 Ok(sums) => return Some(sums),
                 Err(Hindered::Late) => return None,
                 Err(Hindered::Turn) => turn(),
@@ -192,15 +230,21 @@ impl TimeWindow {
         }
     }
 
-    /// [`record`](Self::record) for a call that is well, in a window in which all of them are. False if
-    /// it is not like that, or something is in the way: then nothing was counted.
-    #[inline]
-    pub(crate) fn record_among_good(&self, now: u64, is_current: impl Fn() -> bool) -> bool {
+    /// [`record`](Self::record) for a call that is well and brief, in a window in which all are well. False
+    /// if it is not like that, or something is in the way: then nothing was counted.
+    #[inline(always)]
+    pub(crate) fn record_among_good(
+        &self,
+        started: u64,
+        now: u64,
+        is_current: impl FnOnce() -> bool,
+    ) -> bool {
         // The orderings are those of `try_record`, and have the same reasons.
         let seen = self.current.load(Acquire);
-        let counted = seen + SETTLED.one();
+        let counted = seen + Settled::GOOD.one(true);
         seen & (BUSY | BAD) == 0
             && now < self.ends()
+            && started >= self.begins()
             && is_current()
             && self
                 .current
@@ -214,6 +258,7 @@ impl TimeWindow {
         &self,
         call: Settled,
         now: u64,
+        is_brief: impl FnOnce(u64) -> bool,
         is_current: impl Fn() -> bool,
     ) -> Result<Sums, Hindered> {
         // Acquire: what was written before the word, by the turn or the change of generation that
@@ -226,7 +271,7 @@ impl TimeWindow {
             return Err(Hindered::Turn);
         }
         let mut sums = self.older();
-        let counted = seen + call.0;
+        let counted = seen + call.one(is_brief(self.begins()));
         // Release: the reads above happen before whatever a turn that sees this writes.
         let swapped = self
             .current
@@ -248,29 +293,43 @@ impl TimeWindow {
         }
     }
 
-    /// When its current step ends: what it holds changes then by time alone.
+    /// When its current step ends, or the present moment.
     #[inline]
     pub(crate) fn ends(&self) -> u64 {
         self.ends.load(Relaxed)
     }
 
-    /// Moves the window on to `now`, if it isn't there yet. Needs the lock that `ring` is under.
-    pub(crate) fn turn(&self, ring: &mut Ring, now: u64) {
-        let busy = self.current.load(Acquire) & BUSY != 0;
-        if busy || now >= self.ends() {
-            self.replace(ring, |ring, sum| ring.advance(now, sum));
-        }
+    #[inline]
+    fn begins(&self) -> u64 {
+        self.begins.load(Relaxed)
+    }
+
+    /// Whether it is to be turned at `now`.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        now >= self.ends() || self.current.load(Acquire) & BUSY != 0
+    }
+
+    // In what follows, `watch` is told how many calls have settled that began in the present moment,
+    // and tells of the next one.
+
+    /// Moves the window on to `now`. Needs the lock that `ring` is under.
+    pub(crate) fn turn(&self, ring: &mut Ring, now: u64, watch: impl FnOnce(u64) -> Present) {
+        self.replace(ring, |ring, sum| ring.advance(now, sum), watch);
     }
 
     /// Empties the window. Needs the lock, and that no generation is present: the old one is no
     /// longer, and the new one is yet to be published.
-    pub(crate) fn clear(&self, ring: &mut Ring) {
-        self.replace(ring, Ring::clear);
+    pub(crate) fn clear(&self, ring: &mut Ring, watch: impl FnOnce(u64) -> Present) {
+        self.replace(ring, Ring::clear, watch);
+    }
+
+    /// Goes on in another moment. Needs the lock.
+    pub(crate) fn go_on(&self, ring: &mut Ring, watch: impl FnOnce(u64) -> Present) {
+        self.replace(ring, |_, _| {}, watch);
     }
 
     /// What the window holds. Needs the lock.
-    pub(crate) fn sums(&self, ring: &mut Ring, now: u64) -> Sums {
-        self.turn(ring, now);
+    pub(crate) fn sums(&self) -> Sums {
         let mut sums = self.older();
         sums.add(Sums::unpack(self.current.load(Acquire)));
         sums
@@ -279,14 +338,18 @@ impl TimeWindow {
     /// All that was ever counted. Needs the lock.
     pub(crate) fn lifetime(&self, ring: &Ring) -> Sums {
         let mut sums = ring.retired();
-        sums.add(self.older());
-        sums.add(Sums::unpack(self.current.load(Acquire)));
+        sums.add(self.sums());
         sums
     }
 
     /// Takes the current counts over into the ring, changes that and the sum of its steps, and begins
     /// a new epoch.
-    fn replace(&self, ring: &mut Ring, change: impl FnOnce(&mut Ring, &mut Sums)) {
+    fn replace(
+        &self,
+        ring: &mut Ring,
+        change: impl FnOnce(&mut Ring, &mut Sums),
+        watch: impl FnOnce(u64) -> Present,
+    ) {
         // Only here is TURNING set, under the lock, so it is not set now. AcqRel: see `try_record`.
         let seen = self.current.fetch_or(TURNING, AcqRel);
         let counted = Sums::unpack(seen);
@@ -297,12 +360,14 @@ impl TimeWindow {
         for (older, sum) in self.older.iter().zip([sum.settled, sum.failed, sum.slow]) {
             older.store(sum, Relaxed);
         }
-        self.ends.store(ring.ends(), Relaxed);
+        let present = watch(BRIEF.of(seen));
+        self.ends.store(ring.ends().min(present.ends), Relaxed);
+        self.begins.store(present.begins, Relaxed);
         let epoch = (seen & !(EPOCH - 1)).wrapping_add(EPOCH);
-        let bad = if sum.failed | sum.slow == 0 {
-            0
-        } else {
+        let bad = if sum.failed != 0 || sum.slow != 0 || present.is_overdue {
             OLDER_BAD
+        } else {
+            0
         };
         // Release: publishes the sums to those who read the new word.
         self.current.store(epoch | bad, Release);
@@ -316,8 +381,20 @@ mod tests {
 
     fn window(period: u64) -> (TimeWindow, Ring) {
         let window = TimeWindow::new();
-        let ring = window.begin(period, 0);
+        let ring = window.begin(period, 0, |_| Present::ALWAYS);
         (window, ring)
+    }
+
+    /// What it holds at `now`.
+    fn sums(window: &TimeWindow, ring: &mut Ring, now: u64) -> Sums {
+        turn(window, ring, now);
+        window.sums()
+    }
+
+    fn turn(window: &TimeWindow, ring: &mut Ring, now: u64) {
+        if window.is_due(now) {
+            window.turn(ring, now, |_| Present::ALWAYS);
+        }
     }
 
     fn record(window: &TimeWindow, ring: &mut Ring, bad: bool, now: u64) -> Counts {
@@ -325,14 +402,15 @@ mod tests {
     }
 
     fn record_both(window: &TimeWindow, ring: &mut Ring, call: Settled, now: u64) -> Sums {
-        if call == Settled::new(false, false) && window.record_among_good(now, || true) {
-            let sums = window.sums(ring, now);
+        let brief = now.is_multiple_of(2);
+        if call == Settled::GOOD && brief && window.record_among_good(now, now, || true) {
+            let sums = sums(window, ring, now);
             assert_eq!((sums.failed, sums.slow), (0, 0));
             return sums;
         }
         let ring = std::cell::RefCell::new(ring);
-        let turn = || window.turn(&mut ring.borrow_mut(), now);
-        let sums = window.record(call, now, || true, turn);
+        let turn = || turn(window, &mut ring.borrow_mut(), now);
+        let sums = window.record(call, now, |_| brief, || true, turn);
         sums.expect("the generation is the present one")
     }
 
@@ -342,8 +420,8 @@ mod tests {
         let (window, mut ring) = window(period);
         record(&window, &mut ring, true, 0);
         record(&window, &mut ring, true, period / 30 - 1);
-        assert_eq!(window.sums(&mut ring, period - 1).failed, 2);
-        assert_eq!(window.sums(&mut ring, period).failed, 0);
+        assert_eq!(sums(&window, &mut ring, period - 1).failed, 2);
+        assert_eq!(sums(&window, &mut ring, period).failed, 0);
         assert_eq!(window.lifetime(&ring).failed, 2);
     }
 
@@ -352,25 +430,26 @@ mod tests {
         let (window, mut ring) = window(300);
         record(&window, &mut ring, true, 200);
         record(&window, &mut ring, true, 10);
-        assert_eq!(window.sums(&mut ring, 5).failed, 2);
-        assert_eq!(window.sums(&mut ring, 499).failed, 2);
-        assert_eq!(window.sums(&mut ring, 500).failed, 0);
+        assert_eq!(sums(&window, &mut ring, 5).failed, 2);
+        assert_eq!(sums(&window, &mut ring, 499).failed, 2);
+        assert_eq!(sums(&window, &mut ring, 500).failed, 0);
         assert_eq!(record(&window, &mut ring, true, u64::MAX - 1).bad, 1);
     }
 
     #[test]
     fn b6_a_field_that_is_full_is_taken_over() {
-        for (call, field) in [
-            (Settled::new(false, false), SETTLED),
-            (Settled::new(true, false), FAILED),
-            (Settled::new(false, true), SLOW),
+        for (call, field, now) in [
+            (Settled::GOOD, BRIEF, 6),
+            (Settled::GOOD, LONG, 7),
+            (Settled::new(true, false), FAILED, 7),
+            (Settled::new(false, true), SLOW, 7),
         ] {
             let (window, mut ring) = window(300_000);
             let most = (1 << (field.bits - 1)) + 5;
             for i in 1..=most {
-                assert_eq!(record_both(&window, &mut ring, call, 7).settled, i);
+                assert_eq!(record_both(&window, &mut ring, call, now).settled, i);
             }
-            let sums = record_both(&window, &mut ring, Settled::new(true, true), 7);
+            let sums = record_both(&window, &mut ring, Settled::new(true, true), now);
             let times = |bit| most * u64::from(bit);
             assert_eq!(
                 sums,
@@ -386,10 +465,17 @@ mod tests {
     #[test]
     fn b6_nothing_is_counted_while_the_window_is_to_be_turned() {
         let (window, _) = window(300);
-        for busy in [TURNING, SETTLED.full(), FAILED.full(), SLOW.full()] {
+        for busy in [
+            TURNING,
+            BRIEF.full(),
+            LONG.full(),
+            FAILED.full(),
+            SLOW.full(),
+        ] {
             window.current.store(busy, Relaxed);
-            assert!(!window.record_among_good(0, || true));
-            let hindered = window.try_record(Settled::new(false, false), 0, || true);
+            assert!(window.is_due(0));
+            assert!(!window.record_among_good(0, 0, || true));
+            let hindered = window.try_record(Settled::GOOD, 0, |_| true, || true);
             assert_eq!(hindered, Err(Hindered::Turn));
         }
     }
@@ -407,7 +493,7 @@ mod tests {
             let mut now = 0;
             for (wait, failed, slow) in calls {
                 now += wait;
-                let sums = record_both(&window, &mut ring, Settled::new(failed, slow), now);
+                let held = record_both(&window, &mut ring, Settled::new(failed, slow), now);
                 list.push((now / step, failed, slow));
                 let recent = list.iter().filter(|(at, ..)| now / step - at < STEPS);
                 let count = |which: fn(&(u64, bool, bool)) -> bool| {
@@ -418,8 +504,8 @@ mod tests {
                     failed: count(|call| call.1),
                     slow: count(|call| call.2),
                 };
-                prop_assert_eq!(sums, expected);
-                prop_assert_eq!(window.sums(&mut ring, now), expected);
+                prop_assert_eq!(held, expected);
+                prop_assert_eq!(sums(&window, &mut ring, now), expected);
                 let lifetime = window.lifetime(&ring);
                 prop_assert_eq!(lifetime.settled, list.len() as u64);
                 prop_assert_eq!(lifetime.slow, list.iter().filter(|call| call.2).count() as u64);
