@@ -127,6 +127,11 @@ impl Audience {
         }
     }
 
+    /// Whether anybody ever listened.
+    pub(super) fn is_made(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// Tells nobody any more.
     pub(super) fn dismiss(&self) {
         if let Some(told) = self.0.get() {

@@ -36,7 +36,7 @@ impl Deref for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.audience.dismiss();
+        self.dismiss();
     }
 }
 

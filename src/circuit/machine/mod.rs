@@ -69,8 +69,18 @@ pub(super) struct Machine {
     /// Once the lock is released: whether to wake them, and what to tell.
     waking: bool,
     transitions: VecDeque<Transition>,
-    /// Somebody is delivering `transitions`; whoever adds to them meanwhile need not.
-    delivering: bool,
+    delivery: Delivery,
+}
+
+/// Who tells of `transitions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    /// Whoever adds to them.
+    Idle,
+    /// Somebody is at it; whoever adds to them meanwhile need not.
+    Delivering,
+    /// Nobody is to be told any more, but by who is still at it.
+    Dismissed,
 }
 
 /// What is rare is boxed, so that it costs nothing where it isn't.
@@ -118,7 +128,7 @@ impl Machine {
             waiters: Waiters::default(),
             waking: false,
             transitions: VecDeque::new(),
-            delivering: false,
+            delivery: Delivery::Idle,
         };
         machine.configure(hot, 0, None);
         machine
@@ -261,11 +271,26 @@ impl Machine {
     /// The next transition to tell. The caller tells it and comes back with `mine` until there is
     /// none; meanwhile everybody else gets nothing, so that they are told in order.
     pub(super) fn next_transition(&mut self, mine: bool) -> Option<Transition> {
-        if self.delivering && !mine {
+        if self.delivery != Delivery::Idle && !mine {
             return None;
         }
         let next = self.transitions.pop_front();
-        self.delivering = next.is_some();
+        if self.delivery != Delivery::Dismissed {
+            self.delivery = match next {
+                Some(_) => Delivery::Delivering,
+                None => Delivery::Idle,
+            };
+        }
         next
+    }
+
+    /// Nobody is to be told any more. True if somebody is delivering, and will find that.
+    pub(super) fn dismiss(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.delivery, Delivery::Dismissed);
+        before == Delivery::Delivering
+    }
+
+    pub(super) fn is_dismissed(&self) -> bool {
+        self.delivery == Delivery::Dismissed
     }
 }

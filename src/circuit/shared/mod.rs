@@ -11,7 +11,7 @@ use super::{
     config::CircuitBreakerConfig,
     events::{Audience, Event, contain},
     hot::Hot,
-    machine::{Lease, Machine},
+    machine::{Lease, Machine, Transition},
     sync::{Mutex, MutexGuard},
     waiters::WaiterId,
 };
@@ -65,7 +65,7 @@ impl Shared {
     /// Changes the machine, then, with the lock released, wakes and tells whom that concerns.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut Machine, &Hot, u64) -> T) -> T {
         let now = self.now();
-        let (result, wake, mut told) = {
+        let (result, wake, told) = {
             let mut machine = self.lock();
             let result = change(&mut machine, &self.hot, now);
             (
@@ -77,6 +77,15 @@ impl Shared {
         for waker in wake {
             contain(|| waker.wake());
         }
+        if let Some(transition) = told {
+            self.deliver(transition);
+        }
+        result
+    }
+
+    #[cold]
+    fn deliver(&self, first: Transition) {
+        let mut told = Some(first);
         while let Some(transition) = told {
             self.audience.tell(Event {
                 from: transition.from,
@@ -87,6 +96,16 @@ impl Shared {
             });
             told = self.lock().next_transition(true);
         }
-        result
+        if self.lock().is_dismissed() {
+            self.audience.dismiss();
+        }
+    }
+
+    /// The last handle is gone: nobody is told any more. But whoever is delivering tells of what has
+    /// happened up to now.
+    pub(super) fn dismiss(&self) {
+        if self.audience.is_made() && !self.lock().dismiss() {
+            self.audience.dismiss();
+        }
     }
 }

@@ -42,6 +42,31 @@ fn b10_a_call_that_outlives_every_handle_tells_nobody() {
 }
 
 #[test]
+fn b10_what_happened_while_there_was_a_handle_is_told() {
+    let (circuit, _clock) = circuit(config());
+    let (tell, told) = mpsc::channel();
+    let (going_on, go_on) = mpsc::channel();
+    let go_on = std::sync::Mutex::new(go_on);
+    circuit.on_state_change(move |event| {
+        tell.send(event.to).unwrap();
+        go_on.lock().unwrap().recv().unwrap();
+    });
+    let events = circuit.events();
+    let calls = [(); 3].map(|()| circuit.try_acquire().unwrap());
+    let calling = std::thread::spawn(move || calls.into_iter().for_each(Permit::failure));
+    assert_eq!(told.recv(), Ok(CircuitState::Open));
+
+    // That thread has no handle, and is to tell of this as well.
+    circuit.force_open();
+    drop(circuit);
+    (0..2).for_each(|_| going_on.send(()).unwrap());
+    calling.join().unwrap();
+    assert_eq!(told.recv(), Ok(CircuitState::ForcedOpen));
+    assert!(told.recv().is_err(), "the listener is kept");
+    assert_eq!(events.collect::<Vec<_>>().now_or_never().unwrap().len(), 2);
+}
+
+#[test]
 fn b6_calls_of_many_circuits_are_counted_by_their_own() {
     let circuits = [(); 3].map(|()| circuit(config()).0);
     // One after the other, within one another, and one by one out of order.
