@@ -1,5 +1,7 @@
 //! B13: calls that are still running, and already slow.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Slow after 10 s; open when half of at least four calls are.
@@ -350,4 +352,37 @@ fn b13_calls_that_are_brief_do_not_hang() {
         (metrics.slow_requests, metrics.in_flight),
         (Some(3), Some(0))
     );
+}
+
+proptest! {
+    /// However the clock jumps: once all calls have settled and time has passed, none is taken to run,
+    /// and none that hangs then is missed.
+    #[test]
+    fn b11_what_began_and_what_left_balance_whatever_the_clock_does(
+        steps in prop::collection::vec((0..5_usize, any::<prop::sample::Index>(), 0_u32..36), 1..60),
+    ) {
+        let (circuit, clock) = circuit(slow().volume_threshold(1_000));
+        clock.advance(100 * SECOND);
+        let mut running = Vec::new();
+        for (step, index, magnitude) in steps {
+            match step {
+                0 | 1 => running.extend(acquire(&circuit, 1 + step)),
+                2 if !running.is_empty() => running.remove(index.index(running.len())).success(),
+                3 => clock.set(clock.now().saturating_sub(1 << magnitude)),
+                _ => clock.advance(Duration::from_nanos(1 << magnitude)),
+            }
+        }
+        running.into_iter().for_each(Permit::success);
+        prop_assert_eq!(circuit.metrics().in_flight, Some(0));
+
+        // Past whatever it once was, and past what the window holds.
+        for _ in 0..2 {
+            clock.advance(10_000 * SECOND);
+            prop_assert_eq!(circuit.metrics().slow_rate, Some(0.0));
+        }
+        let _hanging = acquire(&circuit, 3);
+        clock.advance(10 * SECOND);
+        settle(&circuit, "s");
+        prop_assert_eq!(circuit.metrics().slow_rate, Some(0.75));
+    }
 }
