@@ -61,8 +61,9 @@ use crate::circuit::{Circuit, CircuitBreakerConfig, CircuitState};
 /// [`CircuitBreakerLayer::from_circuit`](crate::CircuitBreakerLayer::from_circuit); as long as that
 /// service lives, the circuit is not idle.
 ///
-/// `Hash`, `Eq` and `Clone` of the keys run while the registry is locked, so they must not use it.
-/// Nothing else of the user's does.
+/// `Hash`, `Eq` and `Clone` of the keys run while the registry is locked, and so do the
+/// [`Clock`](crate::Clock)s of the circuits: they must not use the registry. Nothing else of the user's
+/// does.
 pub struct Registry<K> {
     shared: Arc<Shared<K>>,
 }

@@ -206,13 +206,15 @@ impl Circuit {
     ///
     /// What the windows hold stays, unless they are to be over another time or number of calls; then
     /// they begin anew. (Calls that settled while none could be slow count as not slow in a window of
-    /// time; a window of calls begins to look for slow ones with none.) The run of failures, the state and the totals stay in any case. An open
-    /// circuit waits as long as it would with the new `reset_timeout` and `reset_backoff`, counted
-    /// from when it opened. Calls in flight while `slow_call_duration` or `record` is changed count as
-    /// slow only when they have settled. While [`Record::Rules`] holds, totals that it does not keep stand
-    /// still. When [`Record::All`] comes back, `total_requests` goes on from the calls that have settled,
-    /// and those in flight join it as they settle; one that begins or settles in that very moment may be
-    /// missing from it, or, where [`Record::All`] went and came back meanwhile, be in it twice.
+    /// time; a window of calls begins to look for slow ones with none.) The run of failures, the state
+    /// and the totals stay in any case. An open circuit waits as long as it would with the new
+    /// `reset_timeout` and `reset_backoff`, counted from when it opened. Calls in flight while
+    /// `slow_call_duration` or `record` is changed count as slow only when they have settled.
+    ///
+    /// While [`Record::Rules`] holds, totals that it does not keep stand still. When [`Record::All`]
+    /// comes back, `total_requests` goes on from the calls that have settled, and those in flight join it
+    /// as they settle; one that begins or settles in that very moment may be missing from it, or, where
+    /// [`Record::All`] went and came back meanwhile, be in it twice.
     pub fn reconfigure(&self, config: CircuitBreakerConfig) {
         self.shared
             .with(|machine, hot, now| machine.reconfigure(hot, now, config));

@@ -167,7 +167,7 @@ pub(crate) struct Present {
 }
 
 impl Present {
-    /// Where calls are not watched while they run.
+    /// Where calls are not watched while they run: then all of them are brief.
     pub(crate) const ALWAYS: Self = Self {
         begins: 0,
         ends: u64::MAX,
