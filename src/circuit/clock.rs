@@ -7,11 +7,11 @@
 //! circuit was made, so they never run backwards against each other.
 //!
 //! The default is the one that tests can set, and that is right to the nanosecond anywhere, though
-//! reading it is most of what a call costs: of 94 ns with the default configuration, 52 are its two
+//! reading it is most of what a call costs: of 74 ns with the default configuration, some 50 are its two
 //! reads. Who makes ten million calls a second can have another with
 //! [`Circuit::with_clock`](super::Circuit::with_clock), and does without paused time: the same call
-//! took 72 ns with `QuantaClock` on that machine, and 34 of 78 on one that reads its time stamp
-//! counter faster. `CoarseClock` took 48 and 37. (`benches/README.md`)
+//! took 61 ns with `QuantaClock` on that machine, and less on one that reads its time stamp
+//! counter faster; with `CoarseClock` it took 37. (`benches/README.md`)
 
 use std::{
     fmt,
