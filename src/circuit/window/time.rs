@@ -237,19 +237,25 @@ impl TimeWindow {
         &self,
         started: u64,
         now: u64,
-        is_current: impl FnOnce() -> bool,
+        is_current: impl Fn() -> bool,
     ) -> bool {
         // The orderings are those of `try_record`, and have the same reasons.
-        let seen = self.current.load(Acquire);
-        let counted = seen + Settled::GOOD.one(true);
-        seen & (BUSY | BAD) == 0
+        let mut seen = self.current.load(Acquire);
+        while seen & (BUSY | BAD) == 0
             && now < self.ends()
             && started >= self.begins()
             && is_current()
-            && self
+        {
+            let counted = seen + Settled::GOOD.one(true);
+            match self
                 .current
-                .compare_exchange(seen, counted, AcqRel, Relaxed)
-                .is_ok()
+                .compare_exchange_weak(seen, counted, AcqRel, Acquire)
+            {
+                Ok(_) => return true,
+                Err(found) => seen = found,
+            }
+        }
+        false
     }
 
     /// [`record`](Self::record) as far as one try takes it.
