@@ -7,8 +7,8 @@
 //! it ended last.
 //!
 //! For that a thread may keep a circuit that nobody has a handle to, until it calls another one or ends.
-//! That is memory and a clock, and nothing that anyone could notice: what a user may wait for the end of,
-//! the listeners and the streams of events, goes with the last handle.
+//! That is some memory, and the clock. What a user may wait for the end of, the listeners and the streams
+//! of events, goes with the last handle.
 
 #[cfg(not(tower_breaker_loom))]
 use std::cell::Cell;

@@ -131,6 +131,7 @@ impl Hot {
     #[inline]
     pub(super) fn look_at(&self) -> u64 {
         // Acquire: who needn't look, because another one has, begins after what that one has turned.
+        // (No model shows it: loom has no processor that would do otherwise.)
         self.settings.look_at.load(Acquire)
     }
 

@@ -3,15 +3,16 @@
 //! A dependency that hangs settles no calls, so the windows would not see it. Where calls can be
 //! slow, they are therefore *watched* while they run: time is parted into *moments*, and it is known
 //! how many calls began in each, and how many of those have settled. Once a moment is as long ago as
-//! a slow call takes, those of it that have not settled are *overdue*. A call leaves its moment when
-//! it settles, and only then enters the window: so it is never counted twice, and between the two it
-//! may be missing for a moment. (A rule that is true only with such a call is then found to be so by
-//! that very call, as it enters.)
+//! a slow call takes, those of it that have not settled are *overdue*.
 //!
-//! A *brief* call settles in the moment in which it began. It doesn't leave that by itself: the [window
-//! of time](super::window::TimeWindow) counts the brief ones apart, and when the moment ends, they are
-//! taken from those who began in it. So it costs one access less. (Windows of calls count no brief ones,
-//! so there all calls leave.)
+//! A *brief* call settles in the moment in which it began. The [window of
+//! time](super::window::TimeWindow) counts the brief ones apart, and when the moment ends, they are
+//! taken from those who began in it: so a brief call costs one access less than any other. (Windows of
+//! calls count no brief ones.)
+//!
+//! Any other call leaves its moment when it settles, and only then enters the window: so it is never
+//! counted twice, and between the two it may be missing for a moment. (A rule that is true only with such
+//! a call is then found to be so by that very call, as it enters.)
 //!
 //! Moments are so many that each is between 1/126 and 1/63 of `slow_call_duration` long. A call may
 //! become overdue by as much too early: less than a step of the window, unless a slow call takes

@@ -4,15 +4,17 @@
 //! slow. A window of time counts both at once; of calls, there is one for each.
 
 mod count;
+mod packed;
 mod rate;
 mod ring;
 mod time;
 
 pub(super) use self::{
     count::MAX_SIZE,
+    packed::{Settled, Sums},
     rate::{Kind, Rate, Span},
     ring::Ring,
-    time::{Present, Settled, Sums, TimeWindow},
+    time::{Present, TimeWindow},
 };
 
 /// What a window holds, of which so many are bad.

@@ -1,6 +1,6 @@
 //! The steps of a [window of time](super::time), one by one.
 
-use super::Sums;
+use super::packed::Sums;
 
 /// Steps in the window: as many as let a circuit take no more than 1 KiB. At the default period of
 /// 300 s a step is ten seconds. With 300 of them it would be one second, and the circuit would take

@@ -10,141 +10,26 @@
 //!
 //! # Why it is exact
 //!
-//! The word holds the current step's counts and an *epoch*, which is another one after each turn.
+//! The [word](super::packed) holds the current step's counts and an *epoch*, which is another one after each turn.
 //! Recording reads the word, then everything else it needs (whether its generation is still the
 //! present one, when the step ends, the sums of the older steps), and then swaps the word for one
 //! that counts the call. If the swap succeeds, the word was the same all along, so there was no turn
 //! in between and what was read belongs together: the call is counted, and the window evaluated, at
 //! that one point. While a turn is under way the word says *turning*, and whoever sees that waits
 //! for the lock under which windows are turned. An epoch recurs after 2^16 turns, of which there is one
-//! for each step, for each [moment](super::super::running) where calls can be slow, and for each 512
-//! failed or slow calls, 2,048 or 8,192 others; a recorder would have to be suspended for exactly so many
+//! for each step, for each [moment](super::super::running) where calls can be slow (which makes half a
+//! second where a slow call takes a millisecond), for each 512 failed or slow calls, 2,048 or 8,192
+//! others, and for each change of generation. A recorder would have to be suspended for exactly so many
 //! between its read and its swap, and all the counts be the same again, to be mistaken.
 
-use super::{Counts, ring::Ring};
+use super::{
+    packed::{BAD, BRIEF, BUSY, EPOCH, OLDER_BAD, Settled, Sums, TURNING},
+    ring::Ring,
+};
 use crate::circuit::sync::{
     AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
-
-/// The current word, from the lowest bit up: settled calls that began in the present moment (14 bits),
-/// and earlier (12), failed ones among both (10), slow ones (10), *older bad ones* (1), *turning* (1),
-/// the epoch (16). While the highest bit of a field is set, nothing is counted: the window is turned
-/// within its step, and the field is empty again.
-const BRIEF: Field = Field { shift: 0, bits: 14 };
-const LONG: Field = Field {
-    shift: 14,
-    bits: 12,
-};
-const FAILED: Field = Field {
-    shift: 26,
-    bits: 10,
-};
-const SLOW: Field = Field {
-    shift: 36,
-    bits: 10,
-};
-/// The steps before the current one hold failed calls, or slow ones; or some that still run are slow.
-const OLDER_BAD: u64 = 1 << 46;
-const TURNING: u64 = 1 << 47;
-const EPOCH: u64 = 1 << 48;
-/// Nothing is to be counted before the window has been turned.
-const BUSY: u64 = TURNING | BRIEF.full() | LONG.full() | FAILED.full() | SLOW.full();
-/// What is not zero if the window holds failed calls, or slow ones.
-const BAD: u64 = OLDER_BAD | FAILED.mask() | SLOW.mask();
-
-#[derive(Clone, Copy)]
-struct Field {
-    shift: u32,
-    bits: u32,
-}
-
-impl Field {
-    const fn one(self) -> u64 {
-        1 << self.shift
-    }
-
-    const fn full(self) -> u64 {
-        self.one() << (self.bits - 1)
-    }
-
-    const fn mask(self) -> u64 {
-        ((1 << self.bits) - 1) << self.shift
-    }
-
-    const fn of(self, word: u64) -> u64 {
-        (word & self.mask()) >> self.shift
-    }
-}
-
-/// A settled call, as a window of time counts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Settled(u64);
-
-impl Settled {
-    /// One that is well.
-    const GOOD: Self = Self(0);
-
-    #[inline]
-    pub(crate) fn new(failed: bool, slow: bool) -> Self {
-        let failed = u64::from(failed) * FAILED.one();
-        let slow = u64::from(slow) * SLOW.one();
-        Self(failed | slow)
-    }
-
-    #[inline(always)]
-    fn one(self, brief: bool) -> u64 {
-        self.0 + if brief { BRIEF.one() } else { LONG.one() }
-    }
-}
-
-/// What a window of time holds.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Sums {
-    pub(crate) settled: u64,
-    pub(crate) failed: u64,
-    pub(crate) slow: u64,
-}
-
-impl Sums {
-    #[inline]
-    fn unpack(word: u64) -> Self {
-        Self {
-            settled: BRIEF.of(word) + LONG.of(word),
-            failed: FAILED.of(word),
-            slow: SLOW.of(word),
-        }
-    }
-
-    #[inline]
-    pub(super) fn add(&mut self, other: Self) {
-        self.settled += other.settled;
-        self.failed += other.failed;
-        self.slow += other.slow;
-    }
-
-    pub(super) fn subtract(&mut self, other: Self) {
-        self.settled -= other.settled;
-        self.failed -= other.failed;
-        self.slow -= other.slow;
-    }
-
-    #[inline]
-    pub(crate) fn errors(self) -> Counts {
-        Counts {
-            settled: self.settled,
-            bad: self.failed,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn slow(self) -> Counts {
-        Counts {
-            settled: self.settled,
-            bad: self.slow,
-        }
-    }
-}
 
 /// What calls touch.
 #[derive(Debug)]
@@ -382,7 +267,14 @@ impl TimeWindow {
 
 #[cfg(all(test, not(tower_breaker_loom)))]
 mod tests {
-    use super::{super::ring::STEPS, *};
+    use super::{
+        super::{
+            Counts,
+            packed::{FAILED, LONG, SLOW},
+            ring::STEPS,
+        },
+        *,
+    };
     use proptest::prelude::*;
 
     fn window(period: u64) -> (TimeWindow, Ring) {
