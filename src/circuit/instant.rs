@@ -116,6 +116,34 @@ mod tests {
     }
 
     #[test]
+    fn b11_instants_are_told_apart_where_they_cannot_be_read() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        // From there on nothing is read; and a little before, not for as long as a circuit may run.
+        let last = seconds((1 << 34) - read(now) / 1_000_000_000);
+        for origin in [now + last - seconds(100), now + last] {
+            let later = origin + seconds(1_000);
+            assert_eq!(Origin::new(origin).until(later), nanos(seconds(1_000)));
+        }
+    }
+
+    #[test]
+    fn b11_no_instant_is_so_late_that_it_never_comes() {
+        let now = Instant::now();
+        let late = now + Duration::from_secs(1 << 35);
+        assert!(Origin::new(now).until(late) < NEVER);
+        assert_eq!(Origin::Subtracted(now).until(late), NEVER - 1);
+    }
+
+    /// An instant is one on some systems.
+    #[test]
+    fn b11_a_duration_can_be_read() {
+        let mut parts = Parts::default();
+        Duration::new(5, 7).hash(&mut parts);
+        assert_eq!(parts.finish(), 5_000_000_007);
+    }
+
+    #[test]
     #[cfg(target_os = "linux")]
     fn b11_instants_can_be_read_here() {
         assert!(is_readable(Instant::now()));

@@ -126,3 +126,33 @@ fn b7_a_call_may_end_with_its_thread() {
         (2, Some(0))
     );
 }
+
+/// A clock whose end shows that of its circuit.
+#[derive(Debug, Clone)]
+struct Witness(Arc<AtomicU64>);
+
+impl Clock for Witness {
+    fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn call(witness: &Arc<AtomicU64>) {
+    let config = config().build().unwrap();
+    let circuit = Circuit::with_clock(config, Witness(witness.clone()));
+    settle(&circuit, "ss");
+}
+
+#[test]
+fn b10_a_thread_keeps_the_circuit_that_it_called_last_and_no_other() {
+    let witnesses = [(); 3].map(|()| Arc::<AtomicU64>::default());
+    let kept = || witnesses.each_ref().map(|one| Arc::strong_count(one) - 1);
+    let [first, second, third] = &witnesses;
+    call(first);
+    assert_eq!(kept(), [1, 0, 0]);
+    call(second);
+    assert_eq!(kept(), [0, 1, 0]);
+    let theirs = third.clone();
+    std::thread::spawn(move || call(&theirs)).join().unwrap();
+    assert_eq!(kept(), [0, 1, 0], "that thread has ended");
+}

@@ -386,3 +386,16 @@ proptest! {
         prop_assert_eq!(circuit.metrics().slow_rate, Some(0.75));
     }
 }
+
+#[test]
+fn b13_some_are_said_to_hang_only_while_some_do() {
+    let running = crate::circuit::running::Running::new();
+    let mut cohort = running.begin(1, 126, 0);
+    assert!(!running.present(&cohort).is_overdue);
+    assert!(running.enter(1));
+    assert!(!running.present(&cohort).is_overdue);
+    running.turn(&mut cohort, 126);
+    assert!(running.present(&cohort).is_overdue);
+    running.leave(1, 0);
+    assert!(!running.present(&cohort).is_overdue);
+}

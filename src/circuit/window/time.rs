@@ -361,6 +361,25 @@ mod tests {
     }
 
     #[test]
+    fn b6_good_calls_are_counted_the_short_way_while_there_are_no_others() {
+        let (window, mut ring) = window(300);
+        let short = |now| window.record_among_good(now, now, || true);
+        assert!(short(0) && short(9));
+        assert!(!window.record_among_good(9, 9, || false));
+        assert!(!short(10), "the step is over");
+        let bad = [Settled::new(true, false), Settled::new(false, true)];
+        for (now, bad) in [300, 700].into_iter().zip(bad) {
+            turn(&window, &mut ring, now);
+            assert!(short(now));
+            record_both(&window, &mut ring, bad, now);
+            assert!(!short(now));
+            turn(&window, &mut ring, now + 10);
+            assert!(!short(now + 10), "an older step holds it");
+        }
+        assert_eq!(window.lifetime(&ring).settled, 6);
+    }
+
+    #[test]
     fn b6_nothing_is_counted_while_the_window_is_to_be_turned() {
         let (window, _) = window(300);
         for busy in [
