@@ -46,11 +46,12 @@
 //!   `loom_a_call_of_the_new_generation_is_not_lost`)
 //! - A call that still runs though it is slow by now is counted once: as such, or as settled.
 //!   (`loom_a_hanging_call_opens_exactly_once`,
-//!   `loom_a_hanging_call_and_its_settlement_are_never_counted_both`,
 //!   `loom_nobody_is_lost_who_enters_while_it_turns`, `loom_nobody_stays_who_leaves_while_it_turns`,
 //!   `loom_a_moment_comes_round_while_two_are_about_it`, `loom_a_call_of_another_cohort_moves_nothing`;
-//!   explored as far as threads are interrupted four times, `loom_a_call_runs_no_more_that_ended_with_its_moment`,
-//!   `..._while_metrics_were_taken`, `..._while_the_circuit_was_reset`, `..._while_its_window_was_replaced`,
+//!   explored as far as threads are interrupted six times,
+//!   `loom_a_hanging_call_and_its_settlement_are_never_counted_both`; and four times,
+//!   `loom_a_call_runs_no_more_that_ended_with_its_moment`, `..._while_metrics_were_taken`,
+//!   `..._while_the_circuit_was_reset`, `..._while_its_window_was_replaced`,
 //!   `..._while_others_began_to_be_watched`)
 //! - A call whose answer goes on after its head (with
 //!   [`.body()`](crate::CircuitBreakerLayer::body)) is counted once, when it has ended; one with a slow
