@@ -11,8 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::clock::{NEVER, nanos};
-
 /// A moment from which others are told, by their parts or by subtraction.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Origin {
@@ -29,7 +27,7 @@ impl Origin {
         }
     }
 
-    /// Nanoseconds from then until `instant`: 0 if that was before, and less than `NEVER`.
+    /// Nanoseconds from then until `instant`: 0 if that was before, and less than `u64::MAX`.
     #[inline(always)]
     pub(super) fn until(self, instant: Instant) -> u64 {
         match self {
@@ -41,7 +39,8 @@ impl Origin {
 
 #[cold]
 fn subtract(instant: Instant, origin: Instant) -> u64 {
-    nanos(instant.saturating_duration_since(origin)).min(NEVER - 1)
+    let nanos = instant.saturating_duration_since(origin).as_nanos();
+    u64::try_from(nanos).map_or(u64::MAX - 1, |nanos| nanos.min(u64::MAX - 1))
 }
 
 /// Its nanoseconds since a moment that is the same for all, if it is [readable](is_readable).
@@ -98,6 +97,7 @@ impl Hasher for Parts {
 #[allow(clippy::disallowed_methods)] // any instant will do
 mod tests {
     use super::*;
+    use crate::circuit::clock::{NEVER, nanos};
     use proptest::prelude::*;
 
     proptest! {

@@ -88,3 +88,9 @@ pub(super) fn is_timed(config: &CircuitBreakerConfig) -> bool {
         || config.slow_call_duration.is_some()
         || config.on_cancel != OnCancel::Ignore
 }
+
+/// Another number than the last time, from 1 to `most`.
+pub(super) fn another(last: &mut u8, most: u8) -> u8 {
+    *last = *last % most + 1;
+    *last
+}

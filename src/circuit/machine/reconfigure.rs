@@ -93,7 +93,7 @@ impl Machine {
         let counting = match config.record {
             Record::Rules => 0,
             Record::All if counted => self.shape.counting,
-            Record::All => another(&mut self.last_counting, 7),
+            Record::All => shape::another(&mut self.last_counting, 7),
         };
         let slow_after = old.and_then(|old| old.slow_call_duration);
         // Those who are watched are counted as admitted by that, so both begin anew together.
@@ -101,7 +101,7 @@ impl Machine {
         let watching = match config.slow_call_duration {
             None => 0,
             same if same == slow_after && counts_alike => self.shape.watching,
-            Some(_) => another(&mut self.last_watching, 15),
+            Some(_) => shape::another(&mut self.last_watching, 15),
         };
         let windows = Windows::of(config);
         let mut shape = Shape {
@@ -158,10 +158,4 @@ impl Machine {
             Phase::Closed(None) | Phase::Open { .. } | Phase::ForcedOpen | Phase::Disabled => {}
         }
     }
-}
-
-/// Another number than the last time, from 1 to `most`.
-pub(super) fn another(last: &mut u8, most: u8) -> u8 {
-    *last = *last % most + 1;
-    *last
 }

@@ -1,10 +1,11 @@
 //! What calls are recorded in, as far as that is kept under the lock.
 
-use super::{Machine, Phase, reconfigure::another};
+use super::{Machine, Phase};
 use crate::circuit::{
     clock::nanos,
     hot::Hot,
     running::Cohort,
+    shape,
     sync::Ordering::{Acquire, Relaxed},
     window::{Counts, Kind, Present, Rate, Sums},
 };
@@ -84,7 +85,7 @@ impl Machine {
     fn watch_anew(&mut self, hot: &Hot, now: u64) {
         hot.suspend();
         self.watch_nobody(hot);
-        self.shape.watching = another(&mut self.last_watching, 15);
+        self.shape.watching = shape::another(&mut self.last_watching, 15);
         self.shape.version = self.shape.version.wrapping_add(1);
         self.watch(hot, now);
         hot.publish(self.word(), self.until());
